@@ -1,0 +1,62 @@
+"""What one decision looks like in the ledger, and what a ledger must do.
+
+Belongs here: the entry, the kinds of entry with the fields each carries, the protocol. Not here: how entries are
+stored (``sql.py``) or what they add up to (``state.py``).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Protocol
+
+from mlops_assets.ledger.canonical import Digest
+
+
+class Kind(StrEnum):
+    """Kinds of entry; the comment lists the fields of the body."""
+
+    RECIPE_PROPOSED = "recipe_proposed"  # recipe (a declared recipe's name), why
+    CANDIDATE_REGISTERED = "candidate_registered"  # candidate, version, snapshot, training_set, recipe, features, run_id
+    JUDGED = "judged"  # candidate, champion (or null), report, verdict, judgements: [{gate, verdict, reason, evidence}]
+    APPROVED = "approved"  # candidate, by, why
+    REJECTED = "rejected"  # candidate, by, why
+    RELEASED = "released"  # release, candidate, version, features, champion (or null), judged (sequence), rollout
+    ROLLOUT_MOVED = "rollout_moved"  # release, verdict, reason, evidence, rollout
+    ROLLED_BACK = "rolled_back"  # release (or null), to (a digest), by, why
+    DRIFT_FOUND = "drift_found"  # window, columns, report
+    PERFORMANCE_FELL = "performance_fell"  # window, metric, report
+    RETRAINING_REQUESTED = "retraining_requested"  # reason, cause (sequence of the entry that caused it, or null)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One decision: who decided what of which product, on which evidence, chained to the entry before it."""
+
+    sequence: int
+    product: str
+    kind: Kind
+    at: datetime
+    actor: str
+    body: Mapping[str, Any]
+    previous: Digest
+    digest: Digest
+
+
+class Ledger(Protocol):
+    """An append-only, hash-chained record, safe under concurrent writers."""
+
+    def append(
+        self, product: str, kind: Kind, body: Mapping[str, Any], *, actor: str, expected: int | None = None
+    ) -> Entry:
+        """Record a decision and return its entry.
+
+        With ``expected``, the sequence of the product's last entry that the decider saw (0 for none), raises
+        ``LedgerConflict`` when the product has a newer one: two deciders cannot both act on the same state.
+        """
+
+    def entries(self, product: str | None = None, *, after: int = 0) -> Sequence[Entry]:
+        """Return entries in order, of one product or of all, with a sequence greater than ``after``."""
+
+    def verify(self) -> int:
+        """Recompute the whole chain and return how many entries it has; ``LedgerCorrupt`` names the first bad one."""
