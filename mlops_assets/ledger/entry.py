@@ -17,8 +17,10 @@ class Kind(StrEnum):
     """Kinds of entry; the comment lists the fields of the body."""
 
     RECIPE_PROPOSED = "recipe_proposed"  # recipe (a declared recipe's name), why
-    CANDIDATE_REGISTERED = "candidate_registered"  # candidate, version, snapshot, training_set, recipe, features, run_id
-    JUDGED = "judged"  # candidate, champion (or null), report, verdict, judgements: [{gate, verdict, reason, evidence}]
+    # candidate, version, snapshot, training_set, recipe, features (snapshot that serving features come from), run_id
+    CANDIDATE_REGISTERED = "candidate_registered"
+    # candidate, champion (or null), report, golden, verdict, judgements: [{gate, verdict, reason, evidence}]
+    JUDGED = "judged"
     APPROVED = "approved"  # candidate, by, why
     REJECTED = "rejected"  # candidate, by, why
     RELEASED = "released"  # release, candidate, version, features, champion (or null), judged (sequence), rollout
