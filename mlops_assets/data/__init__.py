@@ -1,0 +1,1 @@
+"""Sources with versions, contracts with quarantine, snapshots named by digest."""
