@@ -1,0 +1,1 @@
+"""Feature views: one definition, one meaning, several engines."""
