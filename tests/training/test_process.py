@@ -1,0 +1,172 @@
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import dagster as dg
+import numpy as np
+import polars as pl
+import pytest
+
+from mlops_assets.errors import TrainingFailed
+from mlops_assets.training.model import digest_of_directory
+from mlops_assets.training.package import load_model
+from mlops_assets.training.recipe import Recipe
+
+
+def odd(trainer, **changes):
+    return Recipe(name=trainer, trainer=f"odd_trainers:{trainer}", loader="odd_trainers:load_constant", **changes)
+
+
+def test_the_same_inputs_give_the_same_digest_in_two_processes_and_another_seed_another(train, recipe, rows):
+    one, two = (train(recipe, rows).digest for _ in range(2))
+    assert one == two
+    assert train(Recipe.from_json(recipe.to_json() | {"seed": 4}), rows).digest != one
+    assert train(recipe, rows[1:]).digest != one
+
+
+def test_a_trained_candidate_can_be_loaded_and_leaves_nothing_behind(train, recipe, rows):
+    def look(trained):
+        assert digest_of_directory(trained.directory) == trained.digest
+        assert {path.name for path in trained.directory.iterdir()} == {"model.txt", "package.json"}
+        return trained, load_model(trained.directory).predict(rows)
+
+    trained, scores = train(recipe, rows, look=look)
+    assert trained.metrics.keys() == {"train_binary_logloss"}
+    assert trained.seconds > 0
+    assert np.mean((scores > 0.5) == rows["label"].to_numpy()) > 0.95
+    assert list(train.workdir.iterdir()) == []
+
+
+def test_progress_is_streamed_to_the_run(train, recipe, rows):
+    with dg.DagsterInstance.ephemeral() as instance:
+        train(recipe, rows, instance=instance)
+        (run,) = instance.get_runs()
+        messages = [entry.message for entry in instance.all_logs(run.run_id)]
+    assert any("step 5: train_binary_logloss" in message for message in messages)
+
+
+@pytest.mark.parametrize(
+    ("trainer", "words"),
+    [
+        ("raise_error", "ValueError: the moon is in the wrong phase"),
+        ("kill_itself", "killed by SIGKILL"),
+        ("return_nothing", "returned a NoneType, which is no model"),
+        ("train_half_saved", "No space left on device"),
+        ("no_such_trainer", "no function 'no_such_trainer'"),
+    ],
+)
+def test_a_trainer_that_fails_is_a_failed_training_that_leaves_nothing(train, rows, trainer, words):
+    with pytest.raises(TrainingFailed, match=words) as failure:
+        train(odd(trainer), rows)
+    assert "shop" in str(failure.value)
+    assert list(train.workdir.iterdir()) == []
+
+
+def test_the_last_lines_of_the_process_are_in_the_message(train, rows):
+    with pytest.raises(TrainingFailed, match="I was about to begin"):
+        train(odd("raise_error"), rows)
+
+
+def test_a_timeout_ends_the_trainer_and_what_it_started(train, rows, tmp_path, until, running):
+    pids = tmp_path / "pids"
+    with pytest.raises(TrainingFailed, match=r"timeout of 0:00:05"):
+        train(odd("never_end", params={"pids": str(pids)}, timeout=timedelta(seconds=5)), rows)
+    for pid in map(int, pids.read_text().split()):
+        until(lambda pid=pid: not running(pid), "the process has ended")
+    assert list(train.workdir.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_run_that_is_ended_takes_its_training_along(train, rows, recipe, tmp_path, until, running, number):
+    pids, workdir = tmp_path / "pids", tmp_path / "training"
+    program = (
+        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
+        "import polars as pl, dagster as dg\n"
+        "from mlops_assets.adapters.subprocess_training import SubprocessTraining\n"
+        "from mlops_assets.data.local import LocalSnapshots\n"
+        "from mlops_assets.training.job import TrainingJob\n"
+        "from mlops_assets.training.recipe import Recipe\n"
+        "store = LocalSnapshots(Path(sys.argv[2]) / 'snapshots')\n"
+        "recipe = Recipe(name='r', trainer='odd_trainers:never_end', loader='odd_trainers:load_constant',\n"
+        "    params={'pids': sys.argv[2] + '/pids'})\n"
+        "job = TrainingJob(product='shop', recipe=recipe, features=('a',), label='label',\n"
+        "    training_set=store.write(pl.DataFrame({'a': [1.0, 2.0], 'label': [0.0, 1.0]})).digest)\n"
+        "@dg.asset\n"
+        "def model(context: dg.AssetExecutionContext):\n"
+        "    with SubprocessTraining(Path(sys.argv[2]) / 'training').train(context, job, store): pass\n"
+        "dg.materialize([model])\n"
+    )
+    run = subprocess.Popen(
+        [sys.executable, "-c", program, str(Path(__file__).parent), str(tmp_path)],
+        cwd=Path(__file__).parents[2],
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        until(pids.exists, "the trainer has begun", seconds=60)
+        run.send_signal(number)
+        for pid in map(int, pids.read_text().split()):
+            until(lambda pid=pid: not running(pid), "the process has ended")
+    finally:
+        run.kill()
+        run.wait()
+    train(recipe, rows)  # the next training removes what the killed one could not
+    assert list(workdir.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"label": pl.lit(1.0)}, "has one class: all 300 rows are 1.0"),
+        ({"label": pl.when(pl.col("a") > 0).then("label")}, "null, NaN or infinite"),
+        ({"label": pl.lit(float("nan"))}, "null, NaN or infinite in 300"),
+        ({"a": pl.lit("x")}, "'a' holds String"),
+    ],
+)
+def test_rows_that_teach_nothing_are_refused_with_the_reason(train, recipe, rows, change, words):
+    with pytest.raises(TrainingFailed, match=words):
+        train(recipe, rows.with_columns(**change))
+
+
+@pytest.mark.parametrize(
+    ("rows_of", "features", "words"),
+    [
+        (lambda rows: rows.clear(), ("a", "b"), "is empty"),
+        (lambda rows: rows, ("a", "c"), r"no column \['c'\]"),
+        (lambda rows: rows, ("a", "label"), "would know the answer"),
+        (lambda rows: rows, (), "no features"),
+    ],
+)
+def test_columns_that_do_not_fit_are_refused_with_the_reason(train, recipe, rows, rows_of, features, words):
+    with pytest.raises(TrainingFailed, match=words):
+        train(recipe, rows_of(rows), features=features)
+
+
+def test_the_process_has_nothing_to_do_outside_of_a_pipes_session():
+    done = subprocess.run(
+        [sys.executable, "-m", "mlops_assets.training.process"],
+        cwd=Path(__file__).parents[2],
+        env={name: value for name, value in os.environ.items() if not name.startswith("DAGSTER_PIPES")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "started by a training backend" in done.stderr
+
+
+def test_the_process_imports_no_dagster():
+    program = "import mlops_assets.training.process, sys; sys.exit('dagster' in sys.modules or 'mlflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[2], check=False).returncode == 0
+
+
+def test_shutil_is_not_asked_to_remove_a_running_training(train, rows, tmp_path):
+    lock_free = train.workdir / "abandoned"
+    lock_free.mkdir(parents=True)
+    (train.workdir / "abandoned.lock").touch()
+    train(odd("train_constant"), rows)
+    assert not lock_free.exists()
+    shutil.rmtree(train.workdir)
