@@ -1,0 +1,1 @@
+"""Metrics, comparison statistics, explanations, the model card."""
