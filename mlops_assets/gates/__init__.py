@@ -1,0 +1,1 @@
+"""Gates as data, their judgements, and the asset checks that show them."""
