@@ -1,0 +1,1 @@
+"""Rollouts judged by bets that may be looked at at every tick."""
