@@ -1,0 +1,1 @@
+"""What is seen of a product in service: windows of predictions, drift, performance."""
