@@ -1,0 +1,1 @@
+"""When and why a product is trained again."""
