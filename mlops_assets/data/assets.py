@@ -32,9 +32,9 @@ class Consumed:
 def consumed(context: Any, key: dg.AssetKey) -> Consumed:
     """Return the materialization of ``key`` by this run if there is one, else its latest.
 
-    ``context`` has ``instance`` and, in a run, ``run_id``. ``SnapshotMissing`` when there is none.
+    ``context`` has ``instance`` and, in a run, ``run``. ``SnapshotMissing`` when there is none.
     """
-    run_id = None if isinstance(context, dg.SensorEvaluationContext) else context.run_id
+    run_id = None if isinstance(context, dg.SensorEvaluationContext) else context.run.run_id
     records = context.instance.fetch_materializations(key, limit=LOOK_BACK).records
     if not records:
         raise SnapshotMissing(f"asset {key.to_user_string()} was never materialized; materialize it first")

@@ -24,6 +24,7 @@ def build_new_data_sensor(
         name=f"{product}_new_data",
         job_name=f"{product}_train",
         minimum_interval_seconds=interval_seconds,
+        default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"Trains {product} when {source.name} has a new version.",
     )
     def new_data(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:

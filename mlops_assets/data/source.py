@@ -101,7 +101,11 @@ def parse_files(
 def _parse(where: str, name: str, content: bytes) -> pl.DataFrame:
     if not content:
         raise SourceUnreadable(f"{where} is empty; deliver it again")
-    readers: dict[str, Callable[[io.BytesIO], pl.DataFrame]] = {".parquet": pl.read_parquet, ".csv": _read_csv, ".ndjson": pl.read_ndjson}
+    readers: dict[str, Callable[[io.BytesIO], pl.DataFrame]] = {
+        ".parquet": pl.read_parquet,
+        ".csv": _read_csv,
+        ".ndjson": pl.read_ndjson,
+    }
     reader = readers.get(Path(name).suffix)
     if reader is None:
         raise SourceUnreadable(f"{where} is of no known type; known: {', '.join(FORMATS)}")

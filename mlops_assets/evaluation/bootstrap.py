@@ -11,17 +11,15 @@ MacKinnon, Nielsen and Webb (2023, "Fast and reliable jackknife and bootstrap me
 by the simulations in the tests, this keeps the promised error rates down to five clusters.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy.special import stdtr, stdtrit
+
+from mlops_assets.evaluation.weights import draw_weights
 
 Floats = npt.NDArray[np.float64]
-
-CELLS_PER_BLOCK = 1 << 16
-"""Weights held at a time: half a megabyte, so that a block stays in a core's cache."""
 
 _BIG = 1e6  # stands for an infinite pivot, which JSON cannot hold
 
@@ -74,11 +72,11 @@ class Bootstrapped:
             return 0.5**self.clusters if self.value > 0 else 1.0
         reached = self.value / self.standard_error
         resampled = (1 + np.count_nonzero(self.pivots >= reached)) / (len(self.pivots) + 1)
-        return float(max(resampled, stats.t.sf(reached, self.clusters - 1)))
+        return float(max(resampled, stdtr(self.clusters - 1, -reached)))
 
     def _outer(self, probability: float, ascending: Floats) -> float:
         rank = min(len(ascending), int(np.ceil(round((len(ascending) + 1) * probability, 6))))
-        return float(max(ascending[rank - 1], stats.t.ppf(probability, self.clusters - 1)))
+        return float(max(ascending[rank - 1], stdtrit(self.clusters - 1, probability)))
 
 
 def bootstrap(statistic: ClusterStatistic, *, resamples: int, seed: int) -> Bootstrapped:
@@ -90,15 +88,23 @@ def bootstrap(statistic: ClusterStatistic, *, resamples: int, seed: int) -> Boot
     totals, clusters = statistic.totals, len(statistic.totals)
     rows, columns = np.triu_indices(totals.shape[1])
     products = totals[:, rows] * totals[:, columns] * np.where(rows == columns, 1.0, 2.0)
-    moments = np.column_stack([totals, products])
+    sums = _resampled_sums(np.column_stack([totals, products]), resamples, seed)
+    values, errors = _value_and_error(statistic, sums, rows, columns)
     value, error = jackknife(statistic)
-    pivots = np.empty(resamples)
+    return Bootstrapped(value, error, clusters, np.sort(_studentize(values - value, errors)))
+
+
+def _resampled_sums(moments: Floats, resamples: int, seed: int) -> Floats:
+    """Return the weighted sums [resamples, columns] of ``moments`` [clusters, columns]."""
+    clusters = len(moments)
+    varies = np.ptp(moments, axis=0) > 0
+    sums = np.tile(moments[0] * clusters, (resamples, 1))  # weights sum to the clusters, so a constant keeps its sum
+    varying = np.ascontiguousarray(moments[:, varies].T)
     done = 0
-    for weights in _weights(clusters, resamples, seed):
-        values, errors = _value_and_error(statistic, weights @ moments, rows, columns)
-        pivots[done : done + len(weights)] = _studentize(values - value, errors)
+    for weights in draw_weights(clusters, resamples, seed):
+        sums[done : done + len(weights), varies] = weights @ varying.T
         done += len(weights)
-    return Bootstrapped(value, error, clusters, np.sort(pivots))
+    return sums
 
 
 def jackknife(statistic: ClusterStatistic) -> tuple[float, float]:
@@ -129,16 +135,3 @@ def _studentize(distance: Floats, errors: Floats) -> Floats:
     """Return ``distance / errors``; a resample without spread is infinitely far, unless it did not move at all."""
     far = np.where(np.abs(distance) > 1e-12, np.sign(distance) * _BIG, 0.0)
     return np.clip(np.divide(distance, errors, out=far, where=errors > 1e-12 * np.abs(distance)), -_BIG, _BIG)
-
-
-def _weights(clusters: int, resamples: int, seed: int) -> Iterator[Floats]:
-    """Yield multinomial weights [block, clusters], ``resamples`` rows in all."""
-    generator = np.random.Generator(np.random.SFC64(seed))
-    block = max(1, CELLS_PER_BLOCK // clusters)
-    narrow = np.uint16 if clusters <= 1 << 16 else np.uint32
-    for start in range(0, resamples, block):
-        count = min(block, resamples - start)
-        drawn = generator.integers(0, clusters, size=(count, clusters), dtype=narrow).astype(np.int64)
-        if count > 1:
-            drawn += (np.arange(count) * clusters)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=count * clusters).reshape(count, clusters).astype(np.float64)

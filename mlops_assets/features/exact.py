@@ -11,6 +11,7 @@ integers. A column of cents or of stars needs one or two limbs.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +20,14 @@ from mlops_assets.features.meaning import nearest_double, nearest_variance
 
 Doubles = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
+_Number = TypeVar("_Number", np.float64, np.int64)
 
 # Pair of doubles, value = high + low; |low| is at most half a unit in the last place of high.
 Pair = tuple[Doubles, Doubles]
 
 _SPLITTER = 134217729.0  # 2^27 + 1
 _LIMB_BITS = 40
+_BLOCK = 1 << 15
 _SUM_DOUBT = 2.0**-95  # a bound, generous by 2^6, of the relative error of a pair made from limbs
 _VARIANCE_DOUBT = 2.0**-90
 
@@ -43,30 +46,39 @@ class ExactPrefixes:
 
     def sums(self, start: Integers, end: Integers) -> Doubles:
         """Return the sums of ``[start, end)``, each rounded to the nearest double."""
+        return in_blocks(self._sums, start, end)
+
+    def _sums(self, start: Integers, end: Integers) -> Doubles:
         digits = self.digits(start, end)
         if len(digits) == 1:
             return digits[0].astype(np.float64) * 2.0**self.exponent
-        high, low = self.pair(digits)
+        high, low, doubt = self.pair(digits)
 
         def exactly(row: int) -> float:
             return nearest_double(self.integer(digits, row), self.exponent)
 
-        return _settled(high, low, np.abs(high) * _SUM_DOUBT, exactly)
+        return _settled(high, low, doubt, exactly)
 
-    def pair(self, digits: Sequence[Integers]) -> Pair:
-        """Return the pair of doubles nearest to the limbs' value, to a relative error of 2^-101."""
-        balanced = _balanced(digits, self.bits)
-        top = balanced[-1]
+    def pair(self, digits: Sequence[Integers]) -> tuple[Doubles, Doubles, Doubles]:
+        """Return the limbs' value as a pair of doubles and a bound of its error, 0 where the pair is exact."""
+        high, *others = self._pieces(_balanced(digits, self.bits))
+        low, lost = np.zeros(len(high)), np.zeros(len(high), bool)
+        for piece in others:
+            high, error = _two_sum(high, piece)
+            low, rest = _two_sum(low, error)
+            lost |= rest != 0.0
+        high, low = _two_sum(high, low)
+        return high, low, np.where(lost, np.abs(high) * _SUM_DOUBT, 0.0)
+
+    def _pieces(self, digits: Sequence[Integers]) -> list[Doubles]:
+        """Return doubles that add up to the digits, greatest first; a top digit of over 53 bits is cut in two."""
+        scales = [2.0 ** (self.exponent + self.bits * place) for place in range(len(digits))]
+        pieces = [digit.astype(np.float64) * scale for digit, scale in zip(digits[:-1], scales[:-1], strict=True)]
+        top = digits[-1]
+        if np.abs(top).max(initial=0) < 1 << 53:
+            return [top.astype(np.float64) * scales[-1], *reversed(pieces)]
         upper = (top >> 30) << 30
-        pieces = [upper, top - upper, *reversed(balanced[:-1])]
-        last = len(balanced) - 1
-        exponents = [self.exponent + self.bits * limb for limb in (last, *range(last, -1, -1))]
-        high = np.zeros(len(top))
-        low = np.zeros(len(top))
-        for piece, exponent in zip(pieces, exponents, strict=True):
-            high, error = _two_sum(high, piece.astype(np.float64) * 2.0**exponent)
-            low += error
-        return _two_sum(high, low)
+        return [part.astype(np.float64) * scales[-1] for part in (upper, top - upper)] + pieces[::-1]
 
     def integer(self, digits: Sequence[Integers], row: int) -> int:
         """Return one row's sum in units of 2^``exponent``."""
@@ -87,6 +99,10 @@ def prefixes_of_squares(values: Doubles) -> ExactPrefixes:
 
 def population_variances(sums: ExactPrefixes, squares: ExactPrefixes, start: Integers, end: Integers) -> Doubles:
     """Return the population variances of ``[start, end)``, none of them empty, each rounded to the nearest double."""
+    return in_blocks(lambda *block: _variances(sums, squares, *block), start, end)
+
+
+def _variances(sums: ExactPrefixes, squares: ExactPrefixes, start: Integers, end: Integers) -> Doubles:
     count = (end - start).astype(np.float64)
     total_digits, square_digits = sums.digits(start, end), squares.digits(start, end)
     if len(total_digits) == len(square_digits) == 1 and len(count):
@@ -94,14 +110,20 @@ def population_variances(sums: ExactPrefixes, squares: ExactPrefixes, start: Int
         if scaled.max() < 2.0**53 and sums.exponent * 2 == squares.exponent:  # all of it is exact in doubles
             variances: Doubles = (scaled - total_digits[0].astype(np.float64) ** 2) / (count * count)
             return variances * 2.0**squares.exponent
-    square_pair = squares.pair(square_digits)
-    high, low = _variance_pair(count, sums.pair(total_digits), square_pair)
+    square_pair = squares.pair(square_digits)[:2]
+    high, low = _variance_pair(count, sums.pair(total_digits)[:2], square_pair)
 
     def exactly(row: int) -> float:
         integers = sums.integer(total_digits, row), squares.integer(square_digits, row)
         return nearest_variance(int(count[row]), *integers, sums.exponent)
 
     return _settled(high, low, square_pair[0] / count * _VARIANCE_DOUBT, exactly)
+
+
+def in_blocks(function: Callable[..., npt.NDArray[_Number]], *arrays: Integers) -> npt.NDArray[_Number]:
+    """Return ``function(*arrays)``, an elementwise function, computed in blocks that stay in the processor's cache."""
+    places = range(0, max(len(arrays[0]), 1), _BLOCK)
+    return np.concatenate([function(*(array[place : place + _BLOCK] for array in arrays)) for place in places])
 
 
 def _variance_pair(count: Doubles, total: Pair, squares: Pair) -> Pair:

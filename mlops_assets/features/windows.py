@@ -11,7 +11,7 @@ import numpy.typing as npt
 import polars as pl
 
 from mlops_assets.errors import FeatureError
-from mlops_assets.features.exact import Doubles, Integers
+from mlops_assets.features.exact import Doubles, Integers, in_blocks
 from mlops_assets.features.meaning import LARGEST, SMALLEST, where
 from mlops_assets.features.view import FeatureView
 
@@ -118,9 +118,13 @@ def are_constant(values: Doubles, start: Integers, end: Integers) -> npt.NDArray
 
 def _first_at_or_after(times: Integers, low: Integers, high: Integers, wanted: Integers) -> Integers:
     """Return the first position of each ``[low, high)`` whose time is at least ``wanted``, else ``high``."""
-    low, width = low.copy(), high - low
     if not len(times):
         return low
+    return in_blocks(lambda *block: _search(times, *block), low, high, wanted)
+
+
+def _search(times: Integers, low: Integers, high: Integers, wanted: Integers) -> Integers:
+    width = high - low
     for _ in range(int(width.max(initial=0)).bit_length()):
         half = width >> 1
         middle = low + half

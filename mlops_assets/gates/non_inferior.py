@@ -18,8 +18,8 @@ from mlops_assets.gates.gate import Judgement, Verdict
 class NonInferior:
     """Pass a candidate that is worse than the champion on ``metric`` by less than ``margin``, shown at ``alpha``.
 
-    ``PASSED`` when the one-sided lower bound of the gain lies above ``-margin``, or there is no champion. A loss
-    that is real but smaller than the margin passes: that is what a margin means. ``FAILED`` when that is not shown and the
+    ``PASSED`` when the one-sided lower bound of the gain lies above ``-margin``, or there is no champion. A loss that
+    is real but smaller than the margin passes: that is what a margin means. ``FAILED`` when that is not shown and the
     candidate is significantly worse than the champion. Else ``INCONCLUSIVE``, with the number of clusters that would
     show it with probability ``power`` for a candidate just as good as the champion.
     """

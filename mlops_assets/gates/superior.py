@@ -19,8 +19,8 @@ class Superior:
     """Pass a candidate that beats the champion on ``metric``; one no better gets by at rate ``alpha``.
 
     ``PASSED`` when the one-sided p-value is at most ``alpha``, or there is no champion. ``FAILED`` when the candidate
-    is significantly worse, or when the golden set was large enough to show ``minimum_effect`` with probability ``power``
-    and showed nothing. Else, also without a declared ``minimum_effect`` or with fewer clusters than
+    is significantly worse, or when the golden set was large enough to show ``minimum_effect`` with probability
+    ``power`` and showed nothing. Else, also without a declared ``minimum_effect`` or with fewer clusters than
     ``minimum_clusters``, nobody knows: ``INCONCLUSIVE``, with the number of clusters that would tell.
     """
 

@@ -1,7 +1,7 @@
 """What one decision looks like in the ledger, and what a ledger must do.
 
-Belongs here: the entry, the kinds of entry with the fields each carries, the protocol. Not here: how entries are
-stored (``sql.py``) or what they add up to (``state.py``).
+Belongs here: the entry, the kinds of entry with the fields each carries, its digest, the protocol. Not here: how
+entries are stored (``sql.py``) or what they add up to (``state.py``).
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,22 +10,30 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
-from mlops_assets.ledger.canonical import Digest
+from mlops_assets.ledger.canonical import Digest, canonical_json, digest_of
+
+GENESIS: Digest = "sha256:" + "0" * 64
+"""What the first entry has for ``previous``."""
 
 
 class Kind(StrEnum):
-    """Kinds of entry; the comment lists the fields of the body."""
+    """Kinds of entry; the comment lists the fields of the body, which may carry more.
+
+    ``rollout`` is ``{percent, step, phase}``, the phase one of ``RUNNING``, ``COMPLETED``, ``ROLLED_BACK``.
+    """
 
     RECIPE_PROPOSED = "recipe_proposed"  # recipe (a declared recipe's name), why
     # candidate, version, snapshot, training_set, recipe, features (snapshot that serving features come from), run_id
     CANDIDATE_REGISTERED = "candidate_registered"
-    # candidate, champion (or null), report, golden, verdict, judgements: [{gate, verdict, reason, evidence}]
+    # candidate, champion (or null), report (digest), verdict, judgements: [{gate, verdict, reason, evidence}],
+    # evaluation (the report itself, with the golden set's digest), run_id
     JUDGED = "judged"
     APPROVED = "approved"  # candidate, by, why
     REJECTED = "rejected"  # candidate, by, why
-    RELEASED = "released"  # release, candidate, version, features, champion (or null), judged (sequence), rollout
+    # release, candidate, version, features, champion (or null), judged (sequence), strategy, rollout
+    RELEASED = "released"
     ROLLOUT_MOVED = "rollout_moved"  # release, verdict, reason, evidence, rollout
-    ROLLED_BACK = "rolled_back"  # release (or null), to (a digest), by, why
+    ROLLED_BACK = "rolled_back"  # release (null once it is completed), to (a digest), by, why
     DRIFT_FOUND = "drift_found"  # window, columns, report
     PERFORMANCE_FELL = "performance_fell"  # window, metric, report
     RETRAINING_REQUESTED = "retraining_requested"  # reason, cause (sequence of the entry that caused it, or null)
@@ -33,7 +41,10 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One decision: who decided what of which product, on which evidence, chained to the entry before it."""
+    """One decision: who decided what of which product, on which evidence, chained to the entry before it.
+
+    ``at`` is in UTC, to the microsecond. ``digest`` is over all other fields, ``previous`` among them.
+    """
 
     sequence: int
     product: str
@@ -43,6 +54,20 @@ class Entry:
     body: Mapping[str, Any]
     previous: Digest
     digest: Digest
+
+    @property
+    def is_intact(self) -> bool:
+        """The entry still has the content its digest was computed from."""
+        fields = {
+            "sequence": self.sequence,
+            "product": self.product,
+            "kind": self.kind.value,
+            "at": self.at.isoformat(timespec="microseconds"),
+            "actor": self.actor,
+            "body": canonical_json(dict(self.body)).decode(),
+            "previous": self.previous,
+        }
+        return self.digest == digest_of(fields)
 
 
 class Ledger(Protocol):

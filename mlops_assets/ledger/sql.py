@@ -1,61 +1,60 @@
 """The ledger in a SQL database: SQLite by default, PostgreSQL by URL.
 
 One writer at a time, by the database's own lock, so the chain has no forks and the sequence no gaps. Triggers refuse
-UPDATE and DELETE on SQLite; whoever gets past them is found by ``verify``. Removing entries from the end leaves a valid
-shorter chain, which no chain can tell by itself: compare ``head`` with one remembered elsewhere.
+to change, remove or squeeze in entries; whoever gets past them is found by ``verify``.
+
+What ``verify`` can and cannot tell: an entry that was changed, removed, put in or moved breaks the chain, and is named.
+Two things leave a valid chain: entries removed from its end, and a chain rewritten from some entry on with all digests
+computed anew. No chain can tell these by itself; ``verify(head=…)`` with a ``head`` remembered elsewhere does.
 """
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
-from functools import cached_property
-from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.pool import StaticPool
 
-from mlops_assets.errors import LedgerConflict, LedgerCorrupt, LedgerError, ServiceUnavailable
+from mlops_assets.errors import InvalidDefinition, LedgerConflict, LedgerCorrupt, LedgerError
 from mlops_assets.ledger.canonical import Digest, canonical_json, digest_of
-from mlops_assets.ledger.entry import Entry, Kind
+from mlops_assets.ledger.database import LEDGER, explained, is_in_memory, lock_for_writing, open_engine
+from mlops_assets.ledger.entry import GENESIS, Entry, Kind
 
-GENESIS: Digest = "sha256:" + "0" * 64
-
-_METADATA = sa.MetaData()
-_LEDGER = sa.Table(
-    "ledger",
-    _METADATA,
-    sa.Column("sequence", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("product", sa.String(200), nullable=False, index=True),
-    sa.Column("kind", sa.String(50), nullable=False),
-    sa.Column("at", sa.String(40), nullable=False),
-    sa.Column("actor", sa.String(200), nullable=False),
-    sa.Column("body", sa.Text, nullable=False),
-    sa.Column("previous", sa.String(71), nullable=False),
-    sa.Column("digest", sa.String(71), nullable=False, unique=True),
+_FIELDS = tuple(column.name for column in LEDGER.columns if column.name != "digest")
+_LAST = sa.select(LEDGER.c.sequence, LEDGER.c.digest).order_by(LEDGER.c.sequence.desc()).limit(1)
+_NEWEST = sa.select(sa.func.coalesce(sa.func.max(LEDGER.c.sequence), 0)).where(
+    LEDGER.c.product == sa.bindparam("product")
 )
-
-_FIELDS = tuple(column.name for column in _LEDGER.columns if column.name != "digest")
-
-# Any writer takes this lock before it reads the head; released when its transaction ends.
-_POSTGRES_LOCK = 0x6D6C6F7073
-_GUARDS = tuple(
-    f"CREATE TRIGGER IF NOT EXISTS ledger_no_{verb.lower()} BEFORE {verb} ON ledger "
-    "BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END"
-    for verb in ("UPDATE", "DELETE")
-)
+_KINDS = frozenset(kind.value for kind in Kind)
+_LONGEST_NAME = 200
 
 
 class SqlLedger:
     """A ledger at a SQLAlchemy URL. Cheap to make: it connects, and makes its table, when first used.
 
-    Safe for many threads and processes. ``ServiceUnavailable`` when the database does not answer; ``LedgerError``
-    when it answers but cannot write (a full disk), in which case nothing was recorded.
+    Safe for many threads and processes, forked ones too. ``InvalidDefinition`` for a URL of another database than
+    SQLite or PostgreSQL; ``ServiceUnavailable`` when the database does not answer; ``LedgerError`` when it answers but
+    cannot write (a full disk), in which case nothing was recorded.
     """
 
     def __init__(self, url: str) -> None:
-        self._url = sa.make_url(url)
+        try:
+            self._url = sa.make_url(url)
+        except sa.exc.ArgumentError as error:
+            raise InvalidDefinition(
+                "ledger: the URL cannot be parsed; write sqlite:///path or postgresql://…"
+            ) from error
+        if self._url.get_backend_name() not in {"sqlite", "postgresql"}:
+            raise InvalidDefinition(
+                f"{self!r}: a ledger is kept in SQLite or PostgreSQL, no other locks are known here"
+            )
+        self._engines: dict[int, sa.Engine] = {}
+        self._opening = RLock()
+        # The one connection of a database in memory cannot hold two transactions at once.
+        self._turn = self._opening if is_in_memory(self._url) else nullcontext()
 
     def __repr__(self) -> str:
         return f"SqlLedger({self._url.render_as_string(hide_password=True)!r})"
@@ -63,124 +62,83 @@ class SqlLedger:
     def append(
         self, product: str, kind: Kind, body: Mapping[str, Any], *, actor: str, expected: int | None = None
     ) -> Entry:
-        """Record a decision and return its entry; see ``Ledger.append``."""
-        text = _body_text(product, kind, body)
-        with self._connected(writes=True) as connection, connection.begin():
-            self._lock(connection)
-            last = connection.execute(sa.select(_LEDGER).order_by(_LEDGER.c.sequence.desc()).limit(1)).first()
-            self._refuse_if_stale(connection, product, expected)
-            fields = {
-                "sequence": last.sequence + 1 if last else 1,
-                "product": product,
-                "kind": Kind(kind).value,
-                "at": datetime.now(UTC).isoformat(timespec="microseconds"),
-                "actor": actor,
-                "body": text,
-                "previous": last.digest if last else GENESIS,
-            }
+        """Record a decision and return its entry; see ``Ledger.append``.
+
+        Once it has returned, the entry survives a crash of the process and of the machine. ``LedgerError`` when the
+        body is not plain JSON (NaN and infinities are not) or a name is empty or longer than 200 characters.
+        """
+        fields = {**_names(product, actor), "kind": Kind(kind).value, "body": _body_text(product, kind, body)}
+        with self._transaction(writes=True) as connection:
+            last = connection.execute(_LAST).first()
+            if expected is not None:
+                _refuse_if_stale(product, expected, connection.execute(_NEWEST, {"product": product}).scalar_one())
+            fields["sequence"] = last.sequence + 1 if last else 1
+            fields["previous"] = last.digest if last else GENESIS
+            fields["at"] = datetime.now(UTC).isoformat(timespec="microseconds")
             row = {**fields, "digest": _digest(fields)}
-            connection.execute(sa.insert(_LEDGER).values(row))
+            connection.execute(sa.insert(LEDGER), row)
         return _entry(row)
 
     def entries(self, product: str | None = None, *, after: int = 0) -> Sequence[Entry]:
         """Return entries in order; see ``Ledger.entries``."""
-        query = sa.select(_LEDGER).where(_LEDGER.c.sequence > after).order_by(_LEDGER.c.sequence)
+        query = sa.select(LEDGER).where(LEDGER.c.sequence > after).order_by(LEDGER.c.sequence)
         if product is not None:
-            query = query.where(_LEDGER.c.product == product)
-        with self._connected() as connection:
+            query = query.where(LEDGER.c.product == product)
+        with self._transaction() as connection:
             return [_entry(row) for row in connection.execute(query).mappings()]
 
     def head(self) -> tuple[int, Digest]:
         """Return sequence and digest of the last entry, ``(0, GENESIS)`` of an empty ledger: worth writing down."""
-        query = sa.select(_LEDGER.c.sequence, _LEDGER.c.digest).order_by(_LEDGER.c.sequence.desc()).limit(1)
-        with self._connected() as connection:
-            last = connection.execute(query).first()
+        with self._transaction() as connection:
+            last = connection.execute(_LAST).first()
         return (last.sequence, last.digest) if last else (0, GENESIS)
 
     def verify(self, *, head: tuple[int, Digest] | None = None) -> int:
-        """Recompute the whole chain and return its length.
+        """Recompute the whole chain, row by row, and return its length.
 
         ``LedgerCorrupt`` names the first entry that was changed, removed or reordered. With a ``head`` remembered from
-        before, entries removed from the end are found too.
+        before, entries removed from the end and a chain written anew are found too.
         """
-        length, previous, remembered = 0, GENESIS, head is None or head == (0, GENESIS)
-        with self._connected() as connection:
-            query = sa.select(_LEDGER).order_by(_LEDGER.c.sequence).execution_options(yield_per=1000)
+        length, previous, at_head = 0, GENESIS, GENESIS
+        with self._transaction() as connection:
+            query = sa.select(LEDGER).order_by(LEDGER.c.sequence).execution_options(yield_per=1000)
             for row in connection.execute(query).mappings():
                 length += 1
                 previous = _checked(row, length, previous)
-                remembered = remembered or (length, previous) == head
-        if not remembered:
-            raise LedgerCorrupt(f"entry {head} was in the ledger and is not: entries were removed from the end")
+                if head is not None and length == head[0]:
+                    at_head = previous
+        if head is not None:
+            _refuse_other_head(head, length, at_head)
         return length
 
     @contextmanager
-    def _connected(self, *, writes: bool = False) -> Iterator[sa.Connection]:
+    def _transaction(self, *, writes: bool = False) -> Iterator[sa.Connection]:
         try:
-            with self._engine.connect().execution_options(writes=writes) as connection:
+            with (
+                self._turn,
+                self._engine().connect().execution_options(writes=writes) as connection,
+                connection.begin(),
+            ):
+                if writes:
+                    lock_for_writing(connection)
                 yield connection
-        except sa.exc.OperationalError as error:
-            raise self._explained(error) from error
-        except sa.exc.DatabaseError as error:
-            raise LedgerCorrupt(f"{self!r} cannot be read or written: {error.orig}; restore it") from error
+        except (sa.exc.DBAPIError, sa.exc.TimeoutError, OSError) as error:
+            raise explained(error, repr(self)) from error
 
-    def _explained(self, error: sa.exc.OperationalError) -> LedgerError | ServiceUnavailable:
-        text = str(error.orig)
-        if "full" in text or "disk I/O" in text or "No space" in text:
-            return LedgerError(f"{self!r} could not write, nothing was recorded: {text}; free space and try again")
-        return ServiceUnavailable(f"{self!r} does not answer: {text}")
-
-    def _lock(self, connection: sa.Connection) -> None:
-        if self._url.get_backend_name() == "postgresql":
-            connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _POSTGRES_LOCK})
-
-    def _refuse_if_stale(self, connection: sa.Connection, product: str, expected: int | None) -> None:
-        if expected is None:
-            return
-        query = sa.select(sa.func.coalesce(sa.func.max(_LEDGER.c.sequence), 0)).where(_LEDGER.c.product == product)
-        newest = connection.execute(query).scalar_one()
-        if newest != expected:
-            raise LedgerConflict(
-                f"{product}: decided on the state at entry {expected}, but entry {newest} came first; "
-                "read the state again and decide anew"
-            )
-
-    @cached_property
     def _engine(self) -> sa.Engine:
-        if self._url.get_backend_name() == "sqlite":
-            engine = _sqlite_engine(self._url)
-        else:
-            engine = sa.create_engine(self._url, pool_pre_ping=True)
-        with engine.connect().execution_options(writes=True) as connection, connection.begin():
-            self._lock(connection)
-            _METADATA.create_all(connection)
-            if self._url.get_backend_name() == "sqlite":
-                for guard in _GUARDS:
-                    connection.execute(sa.text(guard))
-        return engine
+        """Return this process's engine: connections must not be used on both sides of a fork."""
+        process = 0 if is_in_memory(self._url) else os.getpid()
+        with self._opening:
+            if process not in self._engines:
+                self._engines[process] = open_engine(self._url)
+            return self._engines[process]
 
 
-def _sqlite_engine(url: sa.URL) -> sa.Engine:
-    """Return an engine whose every transaction takes SQLite's write lock at its beginning and is on disk at its end."""
-    in_memory = url.database in (None, "", ":memory:")
-    if in_memory:
-        engine = sa.create_engine(url, poolclass=StaticPool, connect_args={"check_same_thread": False})
-    else:
-        Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
-        engine = sa.create_engine(url, connect_args={"timeout": 60})
-
-    @sa.event.listens_for(engine, "connect")
-    def configure(connection: Any, _: object) -> None:
-        connection.isolation_level = None  # the driver's own BEGIN would come too late, and take no lock
-        for pragma in ("busy_timeout=60000", "journal_mode=WAL", "synchronous=FULL"):
-            connection.execute(f"PRAGMA {pragma}")
-
-    @sa.event.listens_for(engine, "begin")
-    def begin(connection: sa.Connection) -> None:
-        writes = connection.get_execution_options().get("writes", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-    return engine
+def _names(product: str, actor: str) -> dict[str, Any]:
+    for what, name in (("product", product), ("actor", actor)):
+        if not 0 < len(name) <= _LONGEST_NAME or not name.isprintable():
+            raise LedgerError(f"{what} {name!r:.80} cannot be recorded; give 1 to {_LONGEST_NAME} printable characters")
+    return {"product": product, "actor": actor}
 
 
 def _body_text(product: str, kind: Kind, body: Mapping[str, Any]) -> str:
@@ -191,18 +149,43 @@ def _body_text(product: str, kind: Kind, body: Mapping[str, Any]) -> str:
         raise LedgerError(message) from error
 
 
+def _refuse_if_stale(product: str, expected: int, newest: int) -> None:
+    if newest != expected:
+        raise LedgerConflict(
+            f"{product}: decided on the state at entry {expected}, but its newest entry is {newest}; "
+            "read the state again and decide anew"
+        )
+
+
+def _refuse_other_head(head: tuple[int, Digest], length: int, digest: Digest) -> None:
+    sequence, remembered = head
+    if sequence > length:
+        raise LedgerCorrupt(f"entry {length + 1} is missing: the ledger once ended with entry {sequence}, {remembered}")
+    if digest != remembered:
+        raise LedgerCorrupt(f"entry {sequence} once was {remembered} and now is {digest}: the chain was written anew")
+
+
 def _digest(fields: Mapping[str, Any] | sa.RowMapping) -> Digest:
     return digest_of({name: fields[name] for name in _FIELDS})
 
 
 def _entry(row: Mapping[str, Any] | sa.RowMapping) -> Entry:
+    if row["kind"] not in _KINDS:
+        raise LedgerError(
+            f"entry {row['sequence']} of {row['product']} is of the kind {row['kind']!r}, which this version of the "
+            "library does not know; upgrade it, or verify the ledger"
+        )
+    try:
+        at, body = datetime.fromisoformat(row["at"]), json.loads(row["body"])
+    except (TypeError, ValueError) as error:
+        raise LedgerCorrupt(f"entry {row['sequence']} of {row['product']} is unreadable: {error}") from error
     return Entry(
         sequence=row["sequence"],
         product=row["product"],
         kind=Kind(row["kind"]),
-        at=datetime.fromisoformat(row["at"]),
+        at=at,
         actor=row["actor"],
-        body=json.loads(row["body"]),
+        body=body,
         previous=row["previous"],
         digest=row["digest"],
     )
@@ -214,6 +197,13 @@ def _checked(row: sa.RowMapping, position: int, previous: Digest) -> Digest:
         raise LedgerCorrupt(f"entry {position} is missing: the next one there is {row['sequence']}")
     if row["previous"] != previous:
         raise LedgerCorrupt(f"entry {position} does not follow the entry before it: one of both was replaced or moved")
-    if row["digest"] != _digest(row):
+    if row["digest"] != _recomputed(row):
         raise LedgerCorrupt(f"entry {position} ({row['kind']} of {row['product']}) was changed after it was written")
     return str(row["digest"])
+
+
+def _recomputed(row: sa.RowMapping) -> Digest | None:
+    try:
+        return _digest(row)
+    except TypeError:  # bytes where text was written
+        return None

@@ -1,14 +1,21 @@
-"""What the entries of a product add up to: champion, running rollout, traffic, approvals.
+"""What the entries of a product add up to: champion, running rollout, traffic, approvals, what is to be trained.
 
 Belongs here: the state and the fold. The fold is total: an entry that makes no sense in the state it meets (a step of a
-rollout that is not running, a second release beside one) changes nothing, so two writers that raced cannot break it.
+rollout that is not running, a second release beside one, a release of what was rolled back) changes nothing, so two
+writers that raced cannot break it. Only an entry without the fields of its kind is refused, as ``LedgerCorrupt``.
 Not here: what to do next (``release/decide.py``).
+
+What holds after any sequence of entries: traffic sums to 100 or is empty; at most one rollout is running; a version
+that was rolled back gets no traffic, and is no champion to return to.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import reduce
+from typing import Any
 
+from mlops_assets.errors import LedgerCorrupt
 from mlops_assets.ledger.canonical import Digest
 from mlops_assets.ledger.entry import Entry, Kind
 
@@ -42,10 +49,21 @@ class LiveRollout:
         """Traffic is still moving."""
         return self.phase == "RUNNING"
 
+    @property
+    def champion(self) -> Digest | None:
+        """The champion it was released against, if there was one."""
+        against: Digest | None = self.released.body.get("champion")
+        return against
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProductState:
-    """The fold of a product's entries. ``last_sequence`` is what a decider hands to ``append`` as ``expected``."""
+    """The fold of a product's entries. ``last_sequence`` is what a decider hands to ``append`` as ``expected``.
+
+    ``earlier_champions`` can be returned to, the last first. ``judged`` and ``registered`` have the last such entry of
+    each candidate, ``approvals`` the last of each person. ``proposed`` and ``retraining_requested`` are the entries
+    that no candidate registered since has answered; ``last_registered_at`` is when the last training came to its end.
+    """
 
     champion: LiveModel | None = None
     earlier_champions: tuple[LiveModel, ...] = ()
@@ -56,6 +74,9 @@ class ProductState:
     rejected: frozenset[Digest] = frozenset()
     released: frozenset[Digest] = frozenset()
     rolled_back: frozenset[Digest] = frozenset()
+    proposed: tuple[Entry, ...] = ()
+    retraining_requested: tuple[Entry, ...] = ()
+    last_registered_at: datetime | None = None
     last_sequence: int = 0
 
     @property
@@ -65,12 +86,16 @@ class ProductState:
 
     @property
     def weights(self) -> dict[Digest, int]:
-        """Percent of traffic by digest: sums to 100, or empty when nothing is live."""
+        """Percent of traffic by digest: sums to 100, or empty when nothing is live.
+
+        A candidate that has any traffic has all of it while there is no champion to share it with.
+        """
         if self.running is None:
             return {self.champion.digest: 100} if self.champion else {}
-        shares = {self.running.candidate.digest: self.running.percent}
-        if self.champion is not None:
-            shares[self.champion.digest] = 100 - self.running.percent
+        candidate, percent = self.running.candidate.digest, self.running.percent
+        if self.champion is None:
+            return {candidate: 100} if percent else {}
+        shares = {candidate: percent, self.champion.digest: 100 - percent}
         return {digest: share for digest, share in shares.items() if share}
 
     @property
@@ -97,12 +122,30 @@ def fold(entries: Iterable[Entry], state: ProductState | None = None) -> Product
 
 def _after(state: ProductState, entry: Entry) -> ProductState:
     step = _STEPS.get(entry.kind)
-    changed = step(state, entry) if step else state
+    try:
+        changed = step(state, entry) if step else state
+    except (KeyError, TypeError) as error:
+        what = f"entry {entry.sequence} of {entry.product} is no {entry.kind.value}"
+        raise LedgerCorrupt(f"{what}: {error!r} in its body {dict(entry.body)}; find out who wrote it") from error
     return replace(changed, last_sequence=entry.sequence)
 
 
+def _proposed(state: ProductState, entry: Entry) -> ProductState:
+    return replace(state, proposed=(*state.proposed, entry))
+
+
+def _requested(state: ProductState, entry: Entry) -> ProductState:
+    return replace(state, retraining_requested=(*state.retraining_requested, entry))
+
+
 def _registered(state: ProductState, entry: Entry) -> ProductState:
-    return replace(state, registered={**state.registered, entry.body["candidate"]: entry})
+    return replace(
+        state,
+        registered={**state.registered, entry.body["candidate"]: entry},
+        proposed=tuple(asked for asked in state.proposed if asked.body.get("recipe") != entry.body.get("recipe")),
+        retraining_requested=(),
+        last_registered_at=entry.at,
+    )
 
 
 def _judged(state: ProductState, entry: Entry) -> ProductState:
@@ -120,10 +163,12 @@ def _rejected(state: ProductState, entry: Entry) -> ProductState:
 
 
 def _released(state: ProductState, entry: Entry) -> ProductState:
+    """Return the state with a rollout begun, unless one is running or the candidate is live or was rolled back."""
     body = entry.body
-    if state.running is not None:
-        return state
     candidate = LiveModel(digest=body["candidate"], version=body["version"], features=body.get("features"))
+    is_live = state.champion is not None and candidate.digest == state.champion.digest
+    if state.running is not None or is_live or candidate.digest in state.rolled_back or not _is_sane(body["rollout"]):
+        return state
     rollout = LiveRollout(
         release=body["release"],
         candidate=candidate,
@@ -133,17 +178,20 @@ def _released(state: ProductState, entry: Entry) -> ProductState:
         released=entry,
         step_began=entry,
     )
-    started = replace(state, rollout=rollout, released=state.released | {candidate.digest})
-    return _settled(started)
+    return _settled(replace(state, rollout=rollout, released=state.released | {candidate.digest}))
 
 
 def _moved(state: ProductState, entry: Entry) -> ProductState:
-    running = state.running
-    if running is None or entry.body["release"] != running.release:
+    running, rollout = state.running, entry.body["rollout"]
+    if running is None or entry.body["release"] != running.release or not _is_sane(rollout):
         return state
-    rollout = entry.body["rollout"]
     moved = replace(running, percent=rollout["percent"], step=rollout["step"], phase=rollout["phase"], step_began=entry)
     return _settled(replace(state, rollout=moved))
+
+
+def _is_sane(rollout: Mapping[str, Any]) -> bool:
+    percent = rollout["percent"]
+    return rollout["phase"] in _PHASES and type(percent) is int and 0 <= percent <= 100
 
 
 def _settled(state: ProductState) -> ProductState:
@@ -151,21 +199,30 @@ def _settled(state: ProductState) -> ProductState:
     rollout = state.rollout
     if rollout is None or rollout.is_running:
         return state
+    # The candidate may have been champion before: it is not one to return to from itself, nor once it was taken away.
+    earlier = _without(rollout.candidate.digest, state.earlier_champions)
     if rollout.phase != "COMPLETED":
-        return replace(state, rolled_back=state.rolled_back | {rollout.candidate.digest})
-    earlier = (*state.earlier_champions, state.champion) if state.champion else state.earlier_champions
+        rolled_back = state.rolled_back | {rollout.candidate.digest}
+        return replace(state, rolled_back=rolled_back, earlier_champions=earlier)
+    if state.champion is not None:
+        earlier = (*earlier, state.champion)
     return replace(state, champion=rollout.candidate, earlier_champions=earlier)
 
 
 def _rolled_back(state: ProductState, entry: Entry) -> ProductState:
-    running = state.running
+    """Return the state with the running rollout ended, or with the earlier champion ``to`` back in its place.
+
+    While a rollout is running, a rollback that names another release is not about it, and changes nothing.
+    """
+    release, to, running = entry.body.get("release"), entry.body["to"], state.running
     if running is not None:
-        stopped = replace(running, percent=0, phase="ROLLED_BACK", step_began=entry)
-        return _settled(replace(state, rollout=stopped))
+        if release not in {None, running.release}:
+            return state
+        return _settled(replace(state, rollout=replace(running, percent=0, phase="ROLLED_BACK", step_began=entry)))
     digests = [model.digest for model in state.earlier_champions]
-    if state.champion is None or entry.body["to"] not in digests:
+    if state.champion is None or to not in digests:
         return state
-    position = len(digests) - 1 - digests[::-1].index(entry.body["to"])
+    position = digests.index(to)
     return replace(
         state,
         champion=state.earlier_champions[position],
@@ -174,7 +231,14 @@ def _rolled_back(state: ProductState, entry: Entry) -> ProductState:
     )
 
 
+def _without(digest: Digest, models: tuple[LiveModel, ...]) -> tuple[LiveModel, ...]:
+    return tuple(model for model in models if model.digest != digest)
+
+
+_PHASES = frozenset({"RUNNING", "COMPLETED", "ROLLED_BACK"})
 _STEPS = {
+    Kind.RECIPE_PROPOSED: _proposed,
+    Kind.RETRAINING_REQUESTED: _requested,
     Kind.CANDIDATE_REGISTERED: _registered,
     Kind.JUDGED: _judged,
     Kind.APPROVED: _approved,

@@ -228,13 +228,17 @@ def _evaluations(instance: dg.DagsterInstance, product: str) -> Iterator[dict[st
 
 
 def _drift_body(report: DriftReport) -> dict[str, Any]:
-    effects = {column["name"]: column["effect"] for column in report.to_json()["columns"] if column["drifted"]}
+    measured = [
+        {name: column[name] for name in ("name", "effect", "threshold", "drifted")}
+        for column in report.to_json()["columns"]
+    ]
     return {
         "window": report.window,
         "columns": list(report.drifted_columns),
         "report": report.digest,
         "reference": report.reference,
-        "effects": effects,
+        "effects": {column["name"]: column["effect"] for column in measured if column["drifted"]},
+        "measured": measured,
     }
 
 

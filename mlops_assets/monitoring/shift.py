@@ -20,7 +20,7 @@ Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]
 
 GRID = 48
-DRAWS = 20_000
+DRAWS = 10_000
 MIN_EXPECTED = 5.0
 EXACT_LIMIT = 1_000_000
 

@@ -4,8 +4,8 @@ The deployment is where a rollout step and a rollback happen too: its config say
 ledger first, on the state it was decided on, and then reconciled.
 """
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeVar
 
 import dagster as dg
 
@@ -25,6 +25,7 @@ from mlops_assets.release.target import ServingTarget
 from mlops_assets.training.registry import ModelRegistry
 
 ACTOR = "release-policy"
+T = TypeVar("T")
 
 
 class ReleaseConfig(dg.Config):
@@ -34,10 +35,10 @@ class ReleaseConfig(dg.Config):
 
 
 class DeploymentConfig(dg.Config):
-    """What to do before traffic is made equal to the state. ``by`` and ``why`` go into the ledger."""
+    """What to do before traffic is made equal to the state. A rollback needs ``by`` and ``why``, for the ledger."""
 
     action: Literal["reconcile", "step", "rollback"] = "reconcile"
-    by: str = ACTOR
+    by: str = ""
     why: str = ""
 
 
@@ -67,10 +68,11 @@ def build_release_asset(
         context: dg.AssetExecutionContext, config: ReleaseConfig, ledger: dg.ResourceParam[Ledger]
     ) -> dg.MaterializeResult[Any]:
         try:
-            entry = _release(ledger, product, config.candidate, gates, strategy, approvals_needed)
+            entry = _decided_anew(
+                context, lambda: _release(ledger, product, config.candidate, gates, strategy, approvals_needed)
+            )
         except LedgerConflict as conflict:
-            context.log.warning(f"{conflict}; deciding anew")
-            entry = _release(ledger, product, config.candidate, gates, strategy, approvals_needed)
+            raise ReleaseRefused(f"{product}: not released, other decisions came first twice: {conflict}") from conflict
         body = entry.body
         return dg.MaterializeResult(
             data_version=dg.DataVersion(entry.digest),
@@ -135,11 +137,11 @@ def build_deployment_asset(
     ) -> dg.MaterializeResult[Any]:
         facts: dict[str, Any] = {}
         if config.action == "step":
-            facts = _step(context, ledger, product, strategy, analysis, predictions)
+            facts = _decided_anew(context, lambda: _step(context, ledger, product, strategy, analysis, predictions))
         elif config.action == "rollback":
-            state = fold(ledger.entries(product))
-            body = rollback_body(state, by=config.by, why=config.why)
-            ledger.append(product, Kind.ROLLED_BACK, body, actor=config.by, expected=state.last_sequence)
+            _decided_anew(context, lambda: _roll_back(ledger, product, by=config.by, why=config.why))
+        elif config.by or config.why:
+            raise ReleaseRefused(f"{product}: by and why are of a rollback; set action: rollback, not {config.action}")
         entries = ledger.entries(product)
         state = fold(entries)
         changes = reconcile(state, product=product, registry=registry, target=serving).changes
@@ -151,6 +153,21 @@ def build_deployment_asset(
         )
 
     return deployment
+
+
+def _decided_anew(context: dg.AssetExecutionContext, decide: Callable[[], T]) -> T:
+    """Return what ``decide`` does; when another decision came first, it reads the state again, once."""
+    try:
+        return decide()
+    except LedgerConflict as conflict:
+        context.log.warning(f"{conflict}; deciding anew")
+        return decide()
+
+
+def _roll_back(ledger: Ledger, product: str, *, by: str, why: str) -> Entry:
+    state = fold(ledger.entries(product))
+    body = rollback_body(state, by=by, why=why)
+    return ledger.append(product, Kind.ROLLED_BACK, body, actor=by, expected=state.last_sequence)
 
 
 def _step(

@@ -36,11 +36,14 @@ class Canary:
         return Rollout(percent=self.percents[0], step=0, phase=Phase.RUNNING)
 
     def advance(self, rollout: Rollout, verdict: Verdict) -> Rollout:
-        """Return the next step; 100 % completes."""
+        """Return the next step; 100 % completes.
+
+        The next step is the first percent above the present one, so a declaration that changed meanwhile is no trap.
+        """
         if rollout.phase is not Phase.RUNNING or verdict is Verdict.INCONCLUSIVE:
             return rollout
         if verdict is Verdict.FAILED:
             return stopped(rollout)
-        step = rollout.step + 1
-        percent = self.percents[step]
-        return replace(rollout, percent=percent, step=step, phase=Phase.COMPLETED if percent == 100 else Phase.RUNNING)
+        percent = next((percent for percent in self.percents if percent > rollout.percent), 100)
+        phase = Phase.COMPLETED if percent == 100 else Phase.RUNNING
+        return replace(rollout, percent=percent, step=rollout.step + 1, phase=phase)

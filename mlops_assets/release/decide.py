@@ -1,6 +1,6 @@
 """Pure decisions over a product's state: may this candidate be released, what is the next step, what is undone.
 
-Belongs here: what to decide. Not here: recording (``record.py``) or acting (``reconcile.py``).
+Belongs here: what to decide. Not here: recording it (``assets.py``) or acting on it (``reconcile.py``).
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,10 @@ class ReleaseDecision:
 def decide_release(
     state: ProductState, candidate: Digest, *, verdict_now: Verdict, approvals_needed: int
 ) -> ReleaseDecision:
-    """Decide on ``candidate``: judged for itself, against the present champion, passing when asked again."""
+    """Decide on ``candidate``: judged for itself, against the present champion, passing when asked again.
+
+    Approvals count only if they were given after that judgement: who approved had its evidence to look at.
+    """
     refusal = _refusal(state, candidate, verdict_now, approvals_needed)
     return ReleaseDecision(release=refusal is None, reason=refusal or "judged PASSED, approved, nothing else under way")
 
@@ -35,9 +38,9 @@ def _refusal(state: ProductState, candidate: Digest, verdict_now: Verdict, appro
     """Return the first reason against the release, or ``None``."""
     champion = state.champion.digest if state.champion else None
     judged = state.judged.get(candidate)
-    approvals = len(state.approvals.get(candidate, ()))
     if judged is None or candidate not in state.registered:
         return "it was never registered and judged; train it first"
+    approvals = sum(said.sequence > judged.sequence for said in state.approvals.get(candidate, ()))
     reasons = [
         (candidate == champion, "it is the champion already"),
         (
@@ -52,7 +55,7 @@ def _refusal(state: ProductState, candidate: Digest, verdict_now: Verdict, appro
         ),
         (judged.body["champion"] != champion, "it was judged against another champion; evaluate it again"),
         (verdict_now is not Verdict.PASSED, f"asked again, the gates say {verdict_now.value}"),
-        (approvals < approvals_needed, f"it has {approvals} of {approvals_needed} approvals"),
+        (approvals < approvals_needed, f"it has {approvals} of {approvals_needed} approvals since"),
     ]
     return next((reason for holds, reason in reasons if holds), None)
 
@@ -83,8 +86,10 @@ def rollback_body(state: ProductState, *, by: str, why: str) -> dict[str, Any]:
     """Return the body of the ``ROLLED_BACK`` entry.
 
     A running rollout returns to its champion; otherwise the champion gives way to the one before. ``ReleaseRefused``
-    when there is nothing to return to.
+    when there is nothing to return to, or nobody says who wants it and why.
     """
+    if not by.strip() or not why.strip():
+        raise ReleaseRefused("a rollback is recorded with who wants it and why; set by and why")
     if state.running is not None:
         if state.champion is None:
             raise ReleaseRefused("there is no champion to return to")

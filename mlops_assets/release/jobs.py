@@ -1,6 +1,6 @@
 """The jobs that release, step, roll back and approve."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import dagster as dg
 
@@ -13,7 +13,7 @@ def _deployment_config(product: str, action: str) -> dict[str, object]:
     return {"ops": {f"{product}__deployment": {"config": {"action": action}}}}
 
 
-def build_release_jobs(product: str) -> list[dg.JobDefinition | dg.UnresolvedAssetJobDefinition]:
+def build_release_jobs(product: str) -> list[Any]:
     """Return the jobs ``<product>_release``, ``_rollout`` (one step), ``_rollback`` and ``_approve``."""
     release, deployment = dg.AssetKey([product, "release"]), dg.AssetKey([product, "deployment"])
     return [

@@ -7,7 +7,9 @@ clipped to ±``bound``. Two bets run over the units in the order they became com
 * harm: against "the candidate is not worse" (mean gain ≥ 0); won, the verdict is ``FAILED``;
 * safety: against "it is worse by ``margin`` or more" (mean gain ≤ −margin); won, the verdict is ``PASSED``.
 
-Each is wrong with probability ``alpha`` at most, however often one looks (``betting.py``).
+Each is wrong with probability ``alpha`` at most, however often one looks (``betting.py``). Harm that was proved stays
+proved, so the answer does not hang on when one looked; safety must hold now. The claim is about the mean of clipped
+gains of entities that give outcomes: a narrow ``bound`` hides rare disasters.
 """
 
 from dataclasses import dataclass
@@ -21,8 +23,10 @@ from mlops_assets.gates.gate import Verdict
 from mlops_assets.ledger.canonical import Digest, digest_of
 from mlops_assets.release.betting import Floats, confidence_sequence, log_capital_above, log_capital_below
 
+_SQUARED_ERROR = (pl.col("score") - pl.col("label")) ** 2
 LOSSES = {
-    "brier": (pl.col("score") - pl.col("label")) ** 2,
+    "brier": _SQUARED_ERROR,
+    "squared_error": _SQUARED_ERROR,
     "absolute_error": (pl.col("score") - pl.col("label")).abs(),
 }
 
@@ -86,10 +90,10 @@ class LiveAnalysis:
 
     def faults(self) -> list[str]:
         """Return what is wrong with the declaration, one sentence each."""
-        found = []
+        found = _label_faults(self.label)
         if self.metric not in LOSSES:
             found.append(f"metric {self.metric!r} has no loss per request; known: {sorted(LOSSES)}")
-        if not 0 < self.margin < self.bound:
+        if not 0 < self.margin < self.bound < np.inf:
             found.append(f"margin must lie between 0 and bound, found margin={self.margin}, bound={self.bound}")
         if not 0 < self.alpha <= 0.5:
             found.append(f"alpha must lie between 0 and 0.5, found {self.alpha}")
@@ -121,6 +125,8 @@ class LiveAnalysis:
         ``fresh`` is how many of them became complete in the present step; all by default.
         """
         values = np.clip(np.asarray(gains, dtype=float), -self.bound, self.bound) / self.bound
+        if np.isnan(values).any():
+            raise ValueError("a unit's gain is no number; nothing can be said of it")
         if not len(values):
             reason = f"no entity has {self.outcomes_per_unit} outcomes yet"
             none = digest_of([])
@@ -129,7 +135,7 @@ class LiveAnalysis:
                 low=-self.bound, high=self.bound, log_e_harm=0.0, log_e_safe=0.0, values=none,
             )  # fmt: skip
         harm = log_capital_below(values, 0.0).max()
-        safe = log_capital_above(values, -self.margin / self.bound).max()
+        safe = log_capital_above(values, -self.margin / self.bound)[-1]
         low, high = confidence_sequence(values, self.alpha)
         means = np.cumsum(values) / np.arange(1, len(values) + 1)
         series = tuple(
@@ -167,17 +173,23 @@ class LiveAnalysis:
     def _paired_gains(
         self, answers: pl.DataFrame, mirrors: pl.DataFrame, candidate: Digest, champion: Digest
     ) -> pl.DataFrame:
-        """Return (id, entity, outcome_at, gain) of each request that both versions scored, its outcome known."""
-        known = answers.filter(pl.col("outcome").is_not_null())
+        """Return (id, entity, outcome_at, gain) of each request that both versions scored, its outcome known.
+
+        A candidate's score that is no number has lost without limit; a champion's says nothing.
+        """
+        known = answers.filter(pl.col("outcome").is_not_null(), pl.col("version").is_in([candidate, champion]))
         scores = pl.concat([known.select("id", "version", "score"), mirrors.select("id", "version", "score")])
-        labelled = known.select("id", "entity", "outcome_at", pl.sql_expr(self.label).cast(pl.Float64).alias("label"))
+        label = pl.sql_expr(self.label).cast(pl.Float64).alias("label")
+        labelled = known.select("id", "entity", "outcome_at", label).filter(pl.col("label").is_finite())
         losses = labelled.join(scores.unique(["id", "version"], keep="first"), on="id", how="inner").select(
             "id", "entity", "outcome_at", "version", LOSSES[self.metric].alias("loss")
         )
         ours = losses.filter(pl.col("version") == candidate)
         theirs = losses.filter(pl.col("version") == champion).select("id", pl.col("loss").alias("champion_loss"))
-        both = ours.join(theirs, on="id", how="inner")
-        return both.select("id", "entity", "outcome_at", gain=pl.col("champion_loss") - pl.col("loss"))
+        both = ours.join(theirs.filter(pl.col("champion_loss").is_finite()), on="id", how="inner")
+        gain = pl.col("champion_loss") - pl.col("loss")
+        counted = pl.when(pl.col("loss").is_finite()).then(gain).otherwise(float("-inf"))
+        return both.select("id", "entity", "outcome_at", gain=counted)
 
     def _units(self, gains: pl.DataFrame) -> pl.DataFrame:
         """Return one row (entity, complete_at, gain) per entity with enough outcomes, in the order of completion."""
@@ -190,3 +202,11 @@ class LiveAnalysis:
             .filter(pl.col("outcomes") == self.outcomes_per_unit)
             .sort("complete_at", "entity")
         )
+
+
+def _label_faults(label: str) -> list[str]:
+    try:
+        columns = sorted(set(pl.sql_expr(label).meta.root_names()))
+    except pl.exceptions.PolarsError as error:
+        return [f"label {label!r} is no Polars SQL expression: {error}"]
+    return [] if columns == ["outcome"] else [f"label {label!r} reads {columns}, must read just 'outcome'"]

@@ -37,6 +37,7 @@ def build_performance_sensor(
         name=f"{product}_performance",
         job_name=job_name or f"{product}_monitor",
         minimum_interval_seconds=interval_seconds,
+        default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"Looks at each {window_size} predictions of {product} for drift and performance.",
     )
     def performance(
@@ -72,6 +73,7 @@ def build_drift_sensor(
         name=f"{product}_drift",
         job_name=job_name or f"{product}_train",
         minimum_interval_seconds=interval_seconds,
+        default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"Retrains {product} when drift or lost performance was recorded and the policy agrees.",
     )
     def drift(context: dg.SensorEvaluationContext, ledger: dg.ResourceParam[Ledger]) -> dg.SensorResult | dg.SkipReason:
@@ -104,6 +106,7 @@ def build_proposals_sensor(
         name=f"{product}_proposals",
         job_name=job_name or f"{product}_train",
         minimum_interval_seconds=interval_seconds,
+        default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"Trains a candidate of {product} from each proposed recipe.",
     )
     def proposals(

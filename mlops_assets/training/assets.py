@@ -133,9 +133,9 @@ def build_candidate_asset(
             "training_set": read.digest,
             "recipe": recipe.name,
             "features": dataset,  # serving features are computed from the same events
-            "run_id": context.run_id,
+            "run_id": context.run.run_id,
         }
-        record_once(ledger, product, Kind.CANDIDATE_REGISTERED, body, actor=f"dagster run {context.run_id}")
+        record_once(ledger, product, Kind.CANDIDATE_REGISTERED, body, actor=f"dagster run {context.run.run_id}")
         return _candidate_result(recipe, trained, registered, inputs)
 
     return candidate
@@ -164,7 +164,7 @@ def _register(
 ) -> RegisteredModel:
     provenance = find_provenance(inputs)
     facts = {
-        "dagster_run_id": context.run_id,
+        "dagster_run_id": context.run.run_id,
         "dagster_job": context.run.job_name,
         "recipe": job.recipe.name,
         "recipe_digest": job.recipe.digest,

@@ -29,25 +29,26 @@ class Clustered:
     clusters: np.ndarray
 
 
-def draw(generator: np.random.Generator, *, clusters: int = 100, better: float = 0.0, spread: float = 1.0) -> Clustered:
+def draw(generator: np.random.Generator, *, clusters: int = 100, better: float = 0.0, own: float = 0.6) -> Clustered:
     """Two models that err alike, each in its own way for each of ``clusters`` entities of uneven size.
 
-    ``better`` between 0 and 1 takes that share of the error from the first model.
+    ``better`` between 0 and 1 takes that share of the error from the first model; ``own`` is how much of an error all
+    rows of an entity share.
     """
-    sizes = np.maximum(2, generator.lognormal(2.5, spread, clusters).astype(int))
+    sizes = np.maximum(2, generator.lognormal(2.5, 1, clusters).astype(int))
     of = np.repeat(np.arange(clusters), sizes)
     truth = generator.normal(0, 1, clusters)[of] + generator.normal(0, 1, len(of))
     labels = (generator.random(len(of)) < 1 / (1 + np.exp(-truth))).astype(float)
-    errors = [generator.normal(0, 0.6, clusters)[of] + generator.normal(0, 0.3, len(of)) for _ in range(2)]
+    errors = [generator.normal(0, own, clusters)[of] + generator.normal(0, 0.3, len(of)) for _ in range(2)]
     ours, theirs = (1 / (1 + np.exp(-(truth + error))) for error in ((1 - better) * errors[0], errors[1]))
     return Clustered(ours, theirs, labels, of)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def linear() -> type[Linear]:
     return Linear
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def drawn():
     return draw

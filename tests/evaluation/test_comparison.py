@@ -14,10 +14,10 @@ METRICS = [brier(), log_loss(), accuracy(), roc_auc(), ndcg_at(10), rmse(), mean
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
 @settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 10**6), clusters=st.sampled_from([3, 12, 40]))
-def test_exchanging_the_models_mirrors_the_comparison(metric, seed, clusters, drawn_once=None):
-    from_seed = _draw(seed, clusters)
-    one = compare(from_seed.ours, from_seed.theirs, from_seed.labels, from_seed.clusters, metric, resamples=199)
-    other = compare(from_seed.theirs, from_seed.ours, from_seed.labels, from_seed.clusters, metric, resamples=199)
+def test_exchanging_the_models_mirrors_the_comparison(metric, seed, clusters, drawn):
+    data = drawn(np.random.default_rng(seed), clusters=clusters)
+    one = compare(data.ours, data.theirs, data.labels, data.clusters, metric, resamples=199)
+    other = compare(data.theirs, data.ours, data.labels, data.clusters, metric, resamples=199)
     assert (one is None) == (other is None)
     if one is not None:
         assert one.gain == pytest.approx(-other.gain, abs=1e-9)
@@ -35,11 +35,11 @@ def test_the_gain_is_the_difference_of_the_metrics_and_positive_is_better(metric
     assert found.low < found.gain < found.high
 
 
-@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
+@pytest.mark.parametrize(
+    "metric", [each for each in METRICS if each.name != "ndcg_at_10"], ids=lambda metric: metric.name
+)
 def test_the_standard_error_is_that_of_leaving_each_cluster_out(metric, drawn):
     data = drawn(np.random.default_rng(2), clusters=30)
-    if metric.name == "ndcg_at_10":
-        pytest.skip("entities without two labels do not count as clusters there")
     found = compare(data.ours, data.theirs, data.labels, data.clusters, metric, resamples=99)
     left = []
     for cluster in range(30):
@@ -52,8 +52,8 @@ def test_the_standard_error_is_that_of_leaving_each_cluster_out(metric, drawn):
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 10**6), clusters=st.sampled_from([4, 15, 60]), alpha=st.sampled_from(LEVELS[3:9]))
-def test_the_p_value_is_at_most_alpha_exactly_when_the_bound_at_alpha_is_above_zero(seed, clusters, alpha):
-    data = _draw(seed, clusters, better=0.4)
+def test_the_p_value_is_at_most_alpha_exactly_when_the_bound_at_alpha_is_above_zero(seed, clusters, alpha, drawn):
+    data = drawn(np.random.default_rng(seed), clusters=clusters, better=0.4)
     found = compare(data.ours, data.theirs, data.labels, data.clusters, brier(), resamples=1999)
     assert (found.p_value <= alpha) == (found.lower(alpha) > 0)
 
@@ -117,13 +117,3 @@ def test_text_may_name_a_cluster():
     numbers = np.repeat(np.arange(8), 3)
     named = np.array([f"user {number}" for number in numbers])
     assert estimate(scores, labels, named, brier()) == estimate(scores, labels, numbers, brier())
-
-
-def _draw(seed, clusters, better=0.0):
-    import importlib.util
-    from pathlib import Path
-
-    spec = importlib.util.spec_from_file_location("evaluation_conftest", Path(__file__).with_name("conftest.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.draw(np.random.default_rng(seed), clusters=clusters, better=better)

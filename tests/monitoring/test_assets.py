@@ -124,9 +124,7 @@ def test_without_a_champion_or_an_expectation_performance_says_so(watch, make_tr
         monitor.make_champion(expected=0.18)
         monitor.instance.wipe_assets([dg.AssetKey(["p", "evaluation"])])
     metadata = metadata_of(monitor.look("p:1"), "performance")
-    assert metadata["says"] == (
-        f"no evaluation of {CHAMPION} holds brier" if is_released else "p has no champion yet"
-    )
+    assert metadata["says"] == (f"no evaluation of {CHAMPION} holds brier" if is_released else "p has no champion yet")
     assert metadata["too_small"]
     assert monitor.found(Kind.PERFORMANCE_FELL) == []
 
@@ -156,14 +154,18 @@ def test_a_column_that_the_training_set_lacks_is_refused_by_name(watch, make_tra
 
 def test_the_same_rows_have_the_same_columns_whatever_the_rest_of_the_log_carries(make_traffic):
     frame = make_traffic(10)
-    more = frame.with_columns(pl.struct(pl.col("features").struct.field("age"), pl.lit(None, pl.Float64).alias("new")).alias("features"))
+    more = frame.with_columns(
+        pl.struct(pl.col("features").struct.field("age"), pl.lit(None, pl.Float64).alias("new")).alias("features")
+    )
     assert flattened(more).columns == [name for name in flattened(frame).columns if name != "features.income"]
     assert flattened(frame.clear()).height == 0
 
 
 def test_a_feature_comes_before_an_input_of_the_same_name_and_what_is_in_neither_is_null():
     rows = pl.DataFrame({"entity": ["1"], "inputs.x": [1.0], "features.x": [2.0], "inputs.y": ["a"]})
-    assert live_columns(rows, ["x", "y", "z"], "user_id").to_dicts() == [{"x": 2.0, "y": "a", "z": None, "user_id": "1"}]
+    assert live_columns(rows, ["x", "y", "z"], "user_id").to_dicts() == [
+        {"x": 2.0, "y": "a", "z": None, "user_id": "1"}
+    ]
 
 
 def test_the_assets_are_named_and_tagged_by_product_and_stage():

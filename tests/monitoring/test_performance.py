@@ -25,7 +25,9 @@ def judge(rows, promise=PROMISE, expected=exactly(TRUE_BRIER)):  # noqa: B008 - 
 
 
 def test_a_champion_as_good_as_expected_seldom_falls(make_traffic):
-    fell = sum(judge(make_traffic(600, seed=seed), LivePerformance(metric=brier(), tolerance=0.0)).fell for seed in range(100))
+    fell = sum(
+        judge(make_traffic(600, seed=seed), LivePerformance(metric=brier(), tolerance=0.0)).fell for seed in range(100)
+    )
     assert fell <= 9  # two-sided 95 %: 2.5 of 100 expected, more than 9 once in 2,000 times
 
 
@@ -124,7 +126,12 @@ def test_a_report_survives_json(make_traffic):
 def test_the_expectation_is_that_of_the_champions_newest_evaluation():
     def metadata(candidate, value):
         report = EvaluationReport(
-            product="p", candidate=candidate, golden="g", rows=9, clusters=3, candidate_metrics={"brier": exactly(value)}
+            product="p",
+            candidate=candidate,
+            golden="g",
+            rows=9,
+            clusters=3,
+            candidate_metrics={"brier": exactly(value)},
         )
         return {"digest": report.digest, "report": report.to_json()}
 

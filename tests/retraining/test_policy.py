@@ -1,4 +1,5 @@
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -52,7 +53,7 @@ def test_whoever_asks_each_hour_never_exceeds_cooldown_or_limit_and_refusals_end
         else:
             assert policy.decide(cause, requested, decision.until).retrain
             assert not policy.decide(cause, requested, decision.until - TICK).retrain
-    assert all(later - earlier >= policy.cooldown for earlier, later in zip(requested, requested[1:], strict=False))
+    assert all(later - earlier >= policy.cooldown for earlier, later in pairwise(requested))
     assert all(sum(at <= other < at + DAY for other in requested) <= limit for at in requested)
 
 

@@ -63,7 +63,9 @@ class TestPerformance:
     def test_it_is_named_and_launches_the_monitor(self):
         assert (self.sensor.name, self.sensor.job_name) == ("p_performance", "p_monitor")
 
-    @pytest.mark.parametrize(("count", "windows"), [(0, []), (99, []), (100, ["p:1"]), (199, ["p:1"]), (200, ["p:1", "p:2"])])
+    @pytest.mark.parametrize(
+        ("count", "windows"), [(0, []), (99, []), (100, ["p:1"]), (199, ["p:1"]), (200, ["p:1", "p:2"])]
+    )
     def test_it_launches_each_full_window(self, count, windows):
         runs, _, _ = tick(self.sensor, predictions=CountedLog(count))
         assert keys(runs) == windows

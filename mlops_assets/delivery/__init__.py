@@ -1,0 +1,1 @@
+"""How fast and how safely products are delivered, from the ledger."""

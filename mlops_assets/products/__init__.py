@@ -1,0 +1,5 @@
+"""The reference products. A team's own sit beside them."""
+
+from mlops_assets.products.recommendations import RECOMMENDATIONS
+
+PRODUCTS = (RECOMMENDATIONS,)

@@ -1,0 +1,1 @@
+"""The prediction server: routing, the durable log, the Open Inference Protocol."""

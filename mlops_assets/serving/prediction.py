@@ -1,0 +1,48 @@
+"""What the server remembers of a prediction, of its mirrors and of its outcome.
+
+The log holds three kinds of record, one JSON object a line, each with ``kind``:
+
+``prediction``  id, at, product, version (digest that answered), entity, inputs {column: value},
+                features {column: value}, score, latency_seconds
+``mirror``      id, version, score         another live version's score of the same request and the same features
+``outcome``     id, at, value              the truth, later; the first one for an id counts
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+import polars as pl
+
+from mlops_assets.ledger.canonical import Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """One acknowledged answer."""
+
+    id: str
+    at: datetime
+    product: str
+    version: Digest
+    entity: str
+    inputs: Mapping[str, Any]
+    features: Mapping[str, float | None]
+    score: float
+    latency_seconds: float
+
+
+class PredictionLog(Protocol):
+    """Reading what servers logged. Writing is the server's own (``log.py``)."""
+
+    def predictions(self, product: str) -> pl.DataFrame:
+        """Return one row per acknowledged prediction, in the order they were answered.
+
+        Columns: ``id``, ``at`` (UTC microseconds), ``version``, ``entity``, ``score``, ``latency_seconds``,
+        ``outcome`` (null until known), ``outcome_at``, ``inputs`` (struct), ``features`` (struct). An empty frame with
+        these columns when there are none.
+        """
+
+    def mirrors(self, product: str) -> pl.DataFrame:
+        """Return ``id``, ``version``, ``score``: what other versions would have answered."""

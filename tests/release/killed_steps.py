@@ -1,0 +1,90 @@
+"""Run by ``test_faults.py`` as a process of its own, from which it forks others that end by kill -9 or race each other.
+
+``killed_steps.py kill <root>…`` takes a rollout step in each root; the n-th process is killed after its n-th call to the
+ledger, the registry or the target. ``killed_steps.py race <root> <candidate>…`` releases all candidates at the same moment.
+Prints the exit status of each process as JSON: -9 for a killed one.
+"""
+
+import importlib.util
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+spec = importlib.util.spec_from_file_location("release_conftest", Path(__file__).with_name("conftest.py"))
+assert spec is not None
+assert spec.loader is not None
+conftest = importlib.util.module_from_spec(spec)
+sys.modules[spec.name] = conftest
+spec.loader.exec_module(conftest)
+
+
+class Deadly:
+    def __init__(self, inner, counter, at):
+        self.inner, self.counter, self.at = inner, counter, at
+
+    def __getattr__(self, name):
+        def call(*arguments, **named):
+            found = getattr(self.inner, name)(*arguments, **named)
+            self.counter[0] += 1
+            if self.counter[0] == self.at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return found
+
+        return call
+
+
+def take_step(root: str, at: int) -> int:
+    world = conftest.World(Path(root))
+    world.load_predictions()
+    counter = [0]
+    for name in ("ledger", "registry", "serving"):
+        setattr(world, name, Deadly(getattr(world, name), counter, at))
+    return 0 if world.run("rollout").success else 1
+
+
+def release(root: str, candidate: str, start: int) -> int:
+    world = conftest.World(Path(root))
+    definition = world.definitions().resolve_job_def("films_release")
+    run_config = {"ops": {"films__release": {"config": {"candidate": candidate}}}}
+    instance = world.instance
+    os.read(start, 1)  # returns for all at once, when the parent closes its end
+    done = definition.execute_in_process(instance=instance, run_config=run_config, raise_on_error=False)
+    return 0 if done.success else 1
+
+
+def forked(work, *arguments) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    os.dup2(2, 1)
+    code = 2
+    try:
+        code = work(*arguments)
+    finally:
+        os._exit(code)
+
+
+def status(pid: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def main(mode: str, *given: str) -> None:
+    if mode == "kill":
+        print(json.dumps([status(forked(take_step, root, number)) for number, root in enumerate(given, start=1)]))
+        return
+    root, *candidates = given
+    reading, writing = os.pipe()
+
+    def racer(candidate: str) -> int:
+        os.close(writing)
+        return release(root, candidate, reading)
+
+    pids = [forked(racer, candidate) for candidate in candidates]
+    os.close(writing)
+    print(json.dumps([status(pid) for pid in pids]))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
