@@ -1,0 +1,1 @@
+"""Measured figures: `python -m benchmarks [group]` prints one JSON line each."""

@@ -1,0 +1,1 @@
+"""Code locations, and the processes they run in."""

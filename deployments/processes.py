@@ -3,6 +3,7 @@
 Belongs here: how a process is started, when it counts as ready, how it and its children end. Not here: what it serves.
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -64,10 +65,8 @@ class Processes:
         """Ask a process to end as Ctrl-C would, then make sure that nothing of its session is left."""
         process = self.running.pop(name)
         _signal(process.pid, signal.SIGINT)
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(patience_seconds)
-        except subprocess.TimeoutExpired:
-            pass
         _signal(process.pid, signal.SIGKILL)
         process.wait()
 
@@ -106,7 +105,5 @@ def _answers() -> bool:
 
 
 def _signal(group: int, number: signal.Signals) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(group, number)
-    except ProcessLookupError:
-        pass

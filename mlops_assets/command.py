@@ -12,11 +12,15 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from mlops_assets.errors import MlopsError
 from mlops_assets.ledger.entry import Kind
 from mlops_assets.ledger.explain import why_live
 from mlops_assets.ledger.sql import SqlLedger
+
+if TYPE_CHECKING:
+    import dagster as dg
 
 GATE_HALTED, RUN_FAILED, NOT_FINISHED = 1, 2, 3
 
@@ -107,7 +111,7 @@ def _launch(options: argparse.Namespace) -> int:
     return 0 if status is dg.DagsterRunStatus.SUCCESS else RUN_FAILED
 
 
-def _wait(instance: "dg.DagsterInstance", run_id: str, timeout: float) -> "dg.DagsterRunStatus | None":  # noqa: F821
+def _wait(instance: "dg.DagsterInstance", run_id: str, timeout: float) -> "dg.DagsterRunStatus | None":
     """Return the status the run ended with, or ``None`` when it did not end in time."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
@@ -118,7 +122,7 @@ def _wait(instance: "dg.DagsterInstance", run_id: str, timeout: float) -> "dg.Da
     return None
 
 
-def _verdicts(instance: "dg.DagsterInstance", run_id: str) -> Iterator[str]:  # noqa: F821
+def _verdicts(instance: "dg.DagsterInstance", run_id: str) -> Iterator[str]:
     """Yield one line per gate that was judged in the run: verdict, gate, reason."""
     import dagster as dg
 

@@ -1,0 +1,1 @@
+"""Configured instances of what the platform runs on."""

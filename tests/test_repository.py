@@ -1,4 +1,4 @@
-"""What holds for the repository as a whole: public names, the wheel, no addresses of registries, imports that are light."""
+"""What holds for the repository as a whole: public names, the wheel, the pins, imports that are light."""
 
 import importlib
 import subprocess

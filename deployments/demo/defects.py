@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from mlops_assets.training.lightgbm import LightGBMModel, Progress, load_lightgbm, train_classifier
+from mlops_assets.training.model import Scores
 from mlops_assets.training.recipe import Recipe
 
 PROFILES = {
@@ -50,7 +50,7 @@ class BatchProfileModel:
         """The inner model's columns, and the keys that profiles are looked up by."""
         return (*self.inner.features, *PROFILES)
 
-    def predict(self, frame: pl.DataFrame) -> np.ndarray:
+    def predict(self, frame: pl.DataFrame) -> Scores:
         """Return one probability per row."""
         return self.inner.predict(with_batch_profiles(frame))
 

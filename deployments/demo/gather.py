@@ -29,7 +29,7 @@ def gather(ledger: Ledger, acts: Sequence[Act], home: Path) -> DemoStory:
     drift = _last(entries, Kind.DRIFT_FOUND)
     return DemoStory(
         title="One true story of a recommender",
-        summary="Trained, judged, released by canary; a bad candidate stopped, a sneaky one rolled back, drift answered.",
+        summary="Trained, judged, released by canary; a bad one stopped, a sneaky one rolled back, drift answered.",
         acts=acts,
         facts=_facts(entries, log),
         traffic=log.select("at", "version") if log.height else None,

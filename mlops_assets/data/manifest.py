@@ -1,51 +1,42 @@
 """What makes a snapshot itself: the bytes of its table, the manifest that names them, the digest of the manifest.
 
-Belongs here: the format and its verification. Not here: where the bytes are kept.
+Belongs here: the format, its verification, and the store over any place that keeps named bytes. Not here: such places.
 """
 
-import io
 import json
+from abc import ABC, abstractmethod
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import polars as pl
 
 from mlops_assets.data.snapshot import Snapshot
-from mlops_assets.errors import SnapshotCorrupt
-from mlops_assets.ledger.canonical import Digest, canonical_json, digest_of_bytes
+from mlops_assets.errors import DataError, SnapshotCorrupt, SnapshotMissing
+from mlops_assets.ledger.canonical import Digest, canonical_json, digest_of_bytes, digest_of_file
+
+DATA, MANIFEST = "data.parquet", "manifest.json"
 
 
-def parquet_bytes(frame: pl.DataFrame) -> bytes:
-    """Return the table as Parquet: equal frames give equal bytes."""
-    buffer = io.BytesIO()
-    frame.write_parquet(buffer, compression="zstd", compression_level=1, statistics=True)
-    return buffer.getvalue()
+class ContentAddressed(ABC):
+    """A ``SnapshotStore`` over a place that keeps bytes under ``<digest>/<file>``; subclasses are the place.
 
+    A snapshot exists once its manifest does, which a place makes visible last.
+    """
 
-def manifest_of(frame: pl.DataFrame, data: bytes) -> bytes:
-    """Return the manifest of ``frame``, stored as ``data``."""
-    schema = {name: str(dtype) for name, dtype in frame.schema.items()}
-    return canonical_json(
-        {"rows": frame.height, "schema": schema, "data": digest_of_bytes(data), "size_bytes": len(data), "format": 1}
-    )
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The place, for messages."""
 
+    @abstractmethod
+    def _load(self, digest: Digest, file: str) -> bytes | None:
+        """Return a file's bytes, None if it isn't there."""
 
-def snapshot_of(manifest: bytes) -> Snapshot:
-    """Return what ``manifest`` says."""
-    facts = json.loads(manifest)
-    return Snapshot(
-        digest=digest_of_bytes(manifest), rows=facts["rows"], schema=facts["schema"], size_bytes=facts["size_bytes"]
-    )
+    @abstractmethod
+    def _publish(self, digest: Digest, folder: Path) -> None:
+        """Make the two files in ``folder`` visible together. Another writer of the same may have come first."""
 
-
-def parsed(digest: Digest, manifest: bytes) -> Snapshot:
-    """Return what ``manifest`` says; ``SnapshotCorrupt`` if it is not the one that ``digest`` names."""
-    if digest_of_bytes(manifest) != digest:
-        raise SnapshotCorrupt(f"the manifest of snapshot {digest} was changed; restore it, or materialize it again")
-    return snapshot_of(manifest)
-
-
-def verified(digest: Digest, manifest: bytes, data: bytes) -> pl.DataFrame:
-    """Return the rows of ``data``; ``SnapshotCorrupt`` if manifest or data are not what ``digest`` names."""
-    parsed(digest, manifest)
-    if digest_of_bytes(data) != json.loads(manifest)["data"]:
-        raise SnapshotCorrupt(f"the data of snapshot {digest} was changed; restore it, or materialize it again")
-    return pl.read_parquet(io.BytesIO(data))
+    @abstractmethod
+    def _workplace(self) -> TemporaryDirectory[str] | "Workplace":
+        """Return a context manager over a fresh folder to write in."""

@@ -1,21 +1,20 @@
 """Where data comes from: something with a version that can be read at that version.
 
-Belongs here: the protocol, the parsing of bytes into a frame, and the local file source. A source on another system is
-an adapter.
+Belongs here: the protocol and the local file source. A source on another system is an adapter; how bytes become a
+frame stands in ``parsing.py``.
 """
 
-import io
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import polars as pl
 
+from mlops_assets.data.parsing import FORMATS, Schema, parse_files
 from mlops_assets.errors import SourceChanged, SourceMissing, SourceUnreadable
-from mlops_assets.ledger.canonical import digest_of, digest_of_bytes
-
-FORMATS = (".parquet", ".csv", ".ndjson")
+from mlops_assets.ledger.canonical import digest_of, digest_of_bytes, digest_of_file
 
 
 class DatasetSource(Protocol):
@@ -43,12 +42,13 @@ class DatasetSource(Protocol):
 class FileSource:
     """A file, or a folder of files of one format (.parquet, .csv or .ndjson), read in the order of their names.
 
-    Hidden files are not part of it, so a writer may write ``.name`` and rename it. The version is the digest of names
-    and contents, and a read returns the very bytes that it verified.
+    What begins with a dot or an underscore, at any depth, is not part of it, so a writer may write ``.name`` and rename
+    it. The version is the digest of relative names and contents. A read hashes the very bytes that it parses: what it
+    returns is that version, even if the files change meanwhile. ``schema`` declares the types of columns.
     """
 
     path: Path
-    schema: Mapping[str, pl.DataType | type[pl.DataType]] | None = None
+    schema: Schema | None = None
 
     @property
     def name(self) -> str:
@@ -56,88 +56,57 @@ class FileSource:
         return str(self.path)
 
     def version(self) -> str:
-        """Return the digest of all names and contents; ``SourceMissing``."""
-        return _version_of(dict(self._contents()))
+        """Return the digest of all names and contents; ``SourceMissing``, ``SourceChanged`` if it moves meanwhile."""
+        with _reading(self.name):
+            before = self._signature()
+            version = digest_of({name: digest_of_file(path) for name, path in self._files().items()})
+            if self._signature() != before:
+                raise SourceChanged(f"{self.name} changed while its version was taken; try again when it is at rest")
+            return version
 
     def size_bytes(self) -> int:
         """Return the sum of the files' sizes; ``SourceMissing``."""
-        return sum(file.stat().st_size for file in self._files())
+        with _reading(self.name):
+            return sum(path.stat().st_size for path in self._files().values())
 
     def read(self, version: str) -> pl.DataFrame:
         """Return the rows of ``version``; see ``DatasetSource.read``."""
-        contents = dict(self._contents())
-        found = _version_of(contents)
+        with _reading(self.name):
+            contents = {name: path.read_bytes() for name, path in self._files().items()}
+        found = digest_of({name: digest_of_bytes(content) for name, content in contents.items()})
         if found != version:
             raise SourceChanged(f"{self.name}: asked for version {version}, found {found}; take the new version")
         return parse_files(self.name, contents, self.schema)
 
-    def _contents(self) -> list[tuple[str, bytes]]:
-        try:
-            return [(file.name, file.read_bytes()) for file in self._files()]
-        except FileNotFoundError as error:
-            raise SourceChanged(f"{self.name}: {error.filename} went away while it was read; try again") from error
-
-    def _files(self) -> list[Path]:
+    def _files(self) -> dict[str, Path]:
+        """Return the files by their relative names; by sorted names, so that all versions agree on the order."""
         if self.path.is_file():
-            return [self.path]
-        files = sorted(f for f in self.path.glob("*") if f.is_file() and not f.name.startswith("."))
+            return {self.path.name: self.path}
+        found = {path.relative_to(self.path): path for path in self.path.rglob("*") if path.is_file()}
+        files = {name.as_posix(): path for name, path in found.items() if not any(map(is_hidden, name.parts))}
         if not files:
             raise SourceMissing(f"{self.name}: no file is there; deliver one of {', '.join(FORMATS)}")
-        return files
+        return dict(sorted(files.items()))
+
+    def _signature(self) -> list[tuple[str, int, int, int]]:
+        facts = ((name, path.stat()) for name, path in self._files().items())
+        return [(name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in facts]
 
 
-def parse_files(
-    source: str, contents: Mapping[str, bytes], schema: Mapping[str, pl.DataType | type[pl.DataType]] | None = None
-) -> pl.DataFrame:
-    """Return all rows of the files, in the order of their names; ``SourceUnreadable`` names the file that is wrong."""
-    frames = [_parse(f"{source}: {name}", name, content) for name, content in sorted(contents.items())]
+def is_hidden(part: str) -> bool:
+    """Return whether a file or folder of this name is not part of a source.
+
+    >>> is_hidden(".ratings.csv"), is_hidden("_SUCCESS"), is_hidden("ratings.csv")
+    (True, True, False)
+    """
+    return part.startswith((".", "_"))
+
+
+@contextmanager
+def _reading(name: str) -> Iterator[None]:
     try:
-        frame = pl.concat(frames)
-    except pl.exceptions.PolarsError as error:
-        raise SourceUnreadable(f"{source}: its files do not have the same columns and types: {error}") from error
-    return frame if schema is None else _typed(source, frame, schema)
-
-
-def _parse(where: str, name: str, content: bytes) -> pl.DataFrame:
-    if not content:
-        raise SourceUnreadable(f"{where} is empty; deliver it again")
-    readers: dict[str, Callable[[io.BytesIO], pl.DataFrame]] = {
-        ".parquet": pl.read_parquet,
-        ".csv": _read_csv,
-        ".ndjson": pl.read_ndjson,
-    }
-    reader = readers.get(Path(name).suffix)
-    if reader is None:
-        raise SourceUnreadable(f"{where} is of no known type; known: {', '.join(FORMATS)}")
-    try:
-        frame = reader(io.BytesIO(content))
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise SourceUnreadable(f"{where} cannot be read, is it truncated? {error}") from error
-    if not frame.height:
-        raise SourceUnreadable(f"{where} has no rows; deliver it again")
-    return frame
-
-
-def _read_csv(content: io.BytesIO) -> pl.DataFrame:
-    data = content.getvalue()
-    if not data.endswith(b"\n"):
-        raise pl.exceptions.ComputeError("the last line has no end")
-    return pl.read_csv(data, try_parse_dates=True, infer_schema_length=None)
-
-
-def _typed(source: str, frame: pl.DataFrame, schema: Mapping[str, pl.DataType | type[pl.DataType]]) -> pl.DataFrame:
-    missing = [name for name in schema if name not in frame.columns]
-    if missing:
-        raise SourceUnreadable(f"{source}: columns {missing} are missing; found {frame.columns}")
-    for name, wanted in schema.items():
-        try:
-            frame = frame.with_columns(pl.col(name).cast(wanted))
-        except pl.exceptions.PolarsError as error:
-            raise SourceUnreadable(
-                f"{source}: column {name!r} is {frame.schema[name]}, not {wanted}: {error}"
-            ) from error
-    return frame
-
-
-def _version_of(contents: Mapping[str, bytes]) -> str:
-    return digest_of({name: digest_of_bytes(content) for name, content in contents.items()})
+        yield
+    except FileNotFoundError as error:
+        raise SourceChanged(f"{name}: {error.filename} went away while it was read; try again") from error
+    except OSError as error:
+        raise SourceUnreadable(f"{name} cannot be read: {error}; mend its permissions or its disk") from error

@@ -66,6 +66,7 @@ def _plot_values(axes: Any, report: EvaluationReport, name: str) -> None:
     axes.set_yticks(range(len(rows)), [role for role, _, _ in rows], fontsize="small")
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_title(name, fontsize="small", loc="left")
+    axes.locator_params(axis="x", nbins=5)
     axes.tick_params(labelsize="small")
 
 
@@ -80,6 +81,7 @@ def _plot_gain(axes: Any, report: EvaluationReport, name: str) -> None:
     axes.plot([found.low, found.high], [0, 0], color=GAIN, linewidth=2.5, solid_capstyle="round")
     axes.plot(found.gain, 0, "o", color=GAIN)
     axes.set_title(f"gain {found.gain:+.4g}, p = {found.p_value:.2g}", fontsize="small", loc="left")
+    axes.locator_params(axis="x", nbins=5)
     axes.tick_params(labelsize="small")
 
 

@@ -124,5 +124,6 @@ RECOMMENDATIONS = ModelProduct(
     ),
     performance=LivePerformance(metric=brier(), label="outcome >= 4", tolerance=0.02),
     profile=velocity(strategy=Canary(percents=(5, 25, 50, 100)), retraining=RetrainingPolicy(minimum_growth=0.25)),
+    monitoring_window=1000,
     sensor_interval=timedelta(seconds=5),
 )

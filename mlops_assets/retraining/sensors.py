@@ -30,7 +30,8 @@ def build_performance_sensor(
 ) -> dg.SensorDefinition:
     """Return the sensor ``<product>_performance``: it launches ``<product>_monitor`` for each full window.
 
-    The cursor is the number of the last window launched; one tick launches at most ``limit``.
+    The cursor is the number of the last window launched. One tick launches at most the newest ``limit``; when more have
+    filled since, the older ones are passed over, because what matters is how it is now.
     """
 
     @dg.sensor(
@@ -48,7 +49,7 @@ def build_performance_sensor(
         newest = full_windows(count, window_size)
         if newest <= launched:
             return dg.SkipReason(f"window {launched + 1} has {max(0, count - launched * window_size)} of {window_size}")
-        numbers = range(launched + 1, min(newest, launched + limit) + 1)
+        numbers = range(max(launched, newest - limit) + 1, newest + 1)
         windows = [Window(product=product, number=number, size=window_size) for number in numbers]
         return dg.SensorResult(run_requests=[_look(window) for window in windows], cursor=str(numbers[-1]))
 

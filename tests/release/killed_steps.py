@@ -25,6 +25,9 @@ class Deadly:
         self.inner, self.counter, self.at = inner, counter, at
 
     def __getattr__(self, name):
+        if name.startswith("_"):
+            raise AttributeError(name)
+
         def call(*arguments, **named):
             found = getattr(self.inner, name)(*arguments, **named)
             self.counter[0] += 1

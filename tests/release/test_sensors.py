@@ -45,6 +45,8 @@ def launch(world, job, request, *, op="release"):
 
 class Dead:
     def __getattr__(self, name):
+        if name.startswith("_"):
+            raise AttributeError(name)
         raise ServiceUnavailable(f"nobody answers {name}")
 
 

@@ -29,7 +29,7 @@ def run(home, rows=None, *, recipe=None, instance=None, selection=None, **change
 
 
 def facts(result, *key):
-    (made,) = [m for m in result.asset_materializations_for_node("__".join(key))]
+    (made,) = result.asset_materializations_for_node("__".join(key))
     return {name: value.value for name, value in made.metadata.items()}
 
 
