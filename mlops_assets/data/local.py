@@ -3,97 +3,99 @@
 Layout: ``<root>/<hex digest>/data.parquet`` and ``manifest.json``; what is unfinished lies in ``<root>/.unfinished``.
 """
 
+import fcntl
 import os
 import shutil
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import polars as pl
-
-from mlops_assets.data.manifest import manifest_of, parquet_bytes, parsed, snapshot_of, verified
-from mlops_assets.data.snapshot import Snapshot
-from mlops_assets.errors import DataError, SnapshotMissing
+from mlops_assets.data.manifest import VerifiedSnapshots
 from mlops_assets.ledger.canonical import Digest
 
-ABANDONED_SECONDS = 24 * 3600
+GRACE_SECONDS = 60.0
 
 
-class LocalSnapshots:
-    """A snapshot store below ``root``. Safe for many writers: the same content ends up in the same place once."""
+class LocalSnapshots(VerifiedSnapshots):
+    """A snapshot store below ``root``. Safe for many writers: the same content ends up in the same place once.
+
+    A writer holds a lock on its unfinished folder, which the system takes back when it dies, however it dies.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def write(self, frame: pl.DataFrame) -> Snapshot:
-        """Store ``frame``; ``DataError`` when the disk refuses, in which case nothing is visible."""
-        data = parquet_bytes(frame)
-        manifest = manifest_of(frame, data)
-        snapshot = snapshot_of(manifest)
-        final = self._place(snapshot.digest)
-        if not final.exists():
-            self.sweep()
-            self._publish(final, {"data.parquet": data, "manifest.json": manifest})
-        return snapshot
+    @property
+    def name(self) -> str:
+        """The folder."""
+        return str(self._root)
 
-    def read(self, digest: Digest) -> pl.DataFrame:
-        """Return the verified rows; ``SnapshotMissing`` or ``SnapshotCorrupt``."""
-        manifest = self._manifest(digest)
+    def sweep(self) -> int:
+        """Remove what dead writers left behind and return how much; every write does it too.
+
+        A writer is dead if nobody holds the lock on its folder. The minute's grace is for one that has just made the
+        folder and not yet locked it.
+        """
+        swept = 0
+        for left in (self._root / ".unfinished").glob("*"):
+            try:
+                with _opened(left) as descriptor:
+                    if time.time() - os.fstat(descriptor).st_mtime < GRACE_SECONDS:
+                        continue
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(left, ignore_errors=True)
+                    swept += 1
+            except OSError:
+                continue  # locked by a living writer, or swept by another one
+        return swept
+
+    @contextmanager
+    def _workplace(self) -> Iterator[Path]:
+        self.sweep()
+        folder = self._root / ".unfinished" / uuid.uuid4().hex
+        folder.mkdir(parents=True)
         try:
-            data = (self._place(digest) / "data.parquet").read_bytes()
-        except FileNotFoundError as error:
-            raise SnapshotMissing(f"snapshot {digest} has lost its file {error.filename}; restore it") from error
-        return verified(digest, manifest, data)
+            with _opened(folder) as descriptor:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
-    def describe(self, digest: Digest) -> Snapshot:
-        """Return the manifest's facts; ``SnapshotMissing`` or ``SnapshotCorrupt``."""
-        return parsed(digest, self._manifest(digest))
-
-    def _manifest(self, digest: Digest) -> bytes:
+    def _publish(self, folder: Path, digest: Digest) -> None:
+        for file in (*folder.iterdir(), folder):
+            _sync(file)
+        final = self._place(digest)
         try:
-            return (self._place(digest) / "manifest.json").read_bytes()
-        except FileNotFoundError as error:
-            raise SnapshotMissing(
-                f"no snapshot {digest} in {self._root}; materialize the asset that makes it"
-            ) from error
+            folder.rename(final)
+        except OSError:
+            if not final.exists():
+                raise
+            if not self.is_intact(digest):  # otherwise another writer of the same content came first
+                final.rename(folder.with_name(uuid.uuid4().hex))
+                folder.rename(final)
+        _sync(self._root)
+
+    def _load(self, digest: Digest, file: str) -> bytes | None:
+        try:
+            return (self._place(digest) / file).read_bytes()
+        except FileNotFoundError:
+            return None
 
     def _place(self, digest: Digest) -> Path:
         return self._root / digest.removeprefix("sha256:")
 
-    def _publish(self, final: Path, files: dict[str, bytes]) -> None:
-        unfinished = self._root / ".unfinished" / uuid.uuid4().hex
-        try:
-            unfinished.mkdir(parents=True)
-            for name, content in files.items():
-                _write_durably(unfinished / name, content)
-            _sync(unfinished)
-            os.rename(unfinished, final)  # noqa: PTH104 - Path.rename would hide that the target may exist already
-            _sync(self._root)
-        except OSError as error:
-            # Another writer of the same content came first: its snapshot is this one.
-            if not (final / "manifest.json").exists():
-                raise DataError(f"snapshot {final.name} was not stored: {error}; nothing of it is visible") from error
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
 
-    def sweep(self) -> None:
-        """Remove what killed writers left behind a day or more ago; every write does it too."""
-        now = time.time()
-        for left in (self._root / ".unfinished").glob("*"):
-            if now - left.stat().st_mtime > ABANDONED_SECONDS:
-                shutil.rmtree(left, ignore_errors=True)
-
-
-def _write_durably(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _sync(path: Path) -> None:
+    with _opened(path) as descriptor:
+        os.fsync(descriptor)

@@ -62,7 +62,9 @@ def _read_csv(where: str, content: bytes, schema: Schema) -> pl.DataFrame:
     last = content[:-1].rpartition(b"\n")[2]
     if b'"' not in last and last.count(b",") != len(header) - 1 and b'"' not in content[-65_536:]:
         found = last.count(b",") + 1
-        raise SourceUnreadable(f"{where}: its last line has {found} of {len(header)} fields: truncated? Deliver it again")
+        raise SourceUnreadable(
+            f"{where}: its last line has {found} of {len(header)} fields: truncated? Deliver it again"
+        )
     return frame
 
 
@@ -107,7 +109,7 @@ def _cast(column: pl.Series, wanted: pl.DataType | type[pl.DataType]) -> tuple[p
 
 
 def _from_text(column: pl.Series, wanted: pl.DataType | type[pl.DataType]) -> pl.Series:
-    """Return text read as ``wanted``, null where it cannot be; a time without zone is taken to be in the declared one."""
+    """Return text read as ``wanted``, null where it cannot be; a time without a zone is in the declared one."""
     if wanted == pl.Boolean:
         said = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
         return column.replace_strict(said, default=None, return_dtype=pl.Boolean)

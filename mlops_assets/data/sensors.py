@@ -11,18 +11,24 @@ from mlops_assets.errors import DataError, ServiceUnavailable
 
 
 def build_new_data_sensor(
-    product: str, source: DatasetSource, *, minimum_growth: float = 0.0, interval_seconds: int = 30
+    product: str,
+    source: DatasetSource,
+    job: str | None = None,
+    *,
+    minimum_growth: float = 0.0,
+    interval_seconds: int = 30,
 ) -> dg.SensorDefinition:
-    """Return the sensor ``<product>_new_data``: it launches ``<product>_train`` for each new version of ``source``.
+    """Return the sensor ``<product>_new_data``: it launches ``job`` for each new version of ``source``.
 
-    A version that is less than ``minimum_growth`` (a share) larger than the last one trained on waits for more. The
-    cursor holds the version last trained on and its size; the run key is the version, so a replay launches nothing
-    twice. A source that is missing or does not answer is a reason to skip.
+    ``job`` is the name of a job, ``<product>_train`` by default. A version that is less than ``minimum_growth`` (a
+    share) larger than the last one trained on waits for more. The cursor holds the version last trained on and its
+    size; the run key is the version, so a replayed tick launches nothing twice, nor does a source that goes back to a
+    version that was trained on. A source that is missing or does not answer is a reason to skip.
     """
 
     @dg.sensor(
         name=f"{product}_new_data",
-        job_name=f"{product}_train",
+        job_name=job or f"{product}_train",
         minimum_interval_seconds=interval_seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"Trains {product} when {source.name} has a new version.",
@@ -36,7 +42,7 @@ def build_new_data_sensor(
         if version == seen["version"]:
             return dg.SkipReason(f"{source.name} is still at version {version}")
         growth = size / seen["size"] - 1 if seen["size"] else float("inf")
-        if growth < minimum_growth:
+        if minimum_growth and growth < minimum_growth:
             return dg.SkipReason(
                 f"{source.name} grew by {growth:.0%}, less than {minimum_growth:.0%}: waiting for more"
             )

@@ -23,7 +23,8 @@ from mlops_assets.ledger.canonical import Digest, canonical_json, digest_of
 from mlops_assets.ledger.database import LEDGER, explained, is_in_memory, lock_for_writing, open_engine
 from mlops_assets.ledger.entry import GENESIS, Entry, Kind
 
-_FIELDS = tuple(column.name for column in LEDGER.columns if column.name != "digest")
+_COLUMNS = tuple(column.name for column in LEDGER.columns)
+_FIELDS = tuple(name for name in _COLUMNS if name != "digest")
 _LAST = sa.select(LEDGER.c.sequence, LEDGER.c.digest).order_by(LEDGER.c.sequence.desc()).limit(1)
 _NEWEST = sa.select(sa.func.coalesce(sa.func.max(LEDGER.c.sequence), 0)).where(
     LEDGER.c.product == sa.bindparam("product")
@@ -102,9 +103,9 @@ class SqlLedger:
         length, previous, at_head = 0, GENESIS, GENESIS
         with self._transaction() as connection:
             query = sa.select(LEDGER).order_by(LEDGER.c.sequence).execution_options(yield_per=1000)
-            for row in connection.execute(query).mappings():
+            for values in connection.execute(query):
                 length += 1
-                previous = _checked(row, length, previous)
+                previous = _checked(dict(zip(_COLUMNS, values, strict=True)), length, previous)
                 if head is not None and length == head[0]:
                     at_head = previous
         if head is not None:
@@ -165,7 +166,7 @@ def _refuse_other_head(head: tuple[int, Digest], length: int, digest: Digest) ->
         raise LedgerCorrupt(f"entry {sequence} once was {remembered} and now is {digest}: the chain was written anew")
 
 
-def _digest(fields: Mapping[str, Any] | sa.RowMapping) -> Digest:
+def _digest(fields: Mapping[str, Any]) -> Digest:
     return digest_of({name: fields[name] for name in _FIELDS})
 
 
@@ -191,7 +192,7 @@ def _entry(row: Mapping[str, Any] | sa.RowMapping) -> Entry:
     )
 
 
-def _checked(row: sa.RowMapping, position: int, previous: Digest) -> Digest:
+def _checked(row: Mapping[str, Any], position: int, previous: Digest) -> Digest:
     """Return the digest of a row in its place; ``LedgerCorrupt`` if it is not what was written there."""
     if row["sequence"] != position:
         raise LedgerCorrupt(f"entry {position} is missing: the next one there is {row['sequence']}")
@@ -202,7 +203,7 @@ def _checked(row: sa.RowMapping, position: int, previous: Digest) -> Digest:
     return str(row["digest"])
 
 
-def _recomputed(row: sa.RowMapping) -> Digest | None:
+def _recomputed(row: Mapping[str, Any]) -> Digest | None:
     try:
         return _digest(row)
     except TypeError:  # bytes where text was written

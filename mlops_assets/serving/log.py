@@ -35,18 +35,20 @@ class LogWriter:
         self.path = directory / f"{time.time_ns():020d}-{os.getpid()}.jsonl"
         self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         self._size = 0
+        self._writing = Lock()  # answers are logged by the event loop, mirrors by a thread
 
     def append(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Write the records, all or none."""
         lines = b"".join(json.dumps(record, separators=(",", ":")).encode() + b"\n" for record in records)
-        try:
-            written = os.write(self._file, lines)
-        except OSError as error:
-            raise RequestRefused(f"the prediction log cannot be written: {error}; free space", 503) from error
-        if written < len(lines):
-            os.ftruncate(self._file, self._size)
-            raise RequestRefused("the prediction log's disk is full; free space", 503)
-        self._size += written
+        with self._writing:
+            try:
+                written = os.write(self._file, lines)
+            except OSError as error:
+                raise RequestRefused(f"the prediction log cannot be written: {error}; free space", 503) from error
+            if written < len(lines):
+                os.ftruncate(self._file, self._size)
+                raise RequestRefused("the prediction log's disk is full; free space", 503)
+            self._size += written
 
     def close(self) -> None:
         """Close the segment."""

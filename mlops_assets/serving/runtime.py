@@ -6,6 +6,7 @@ with. Whatever takes long (fetching a model, reading a snapshot) happens before,
 
 import asyncio
 import json
+import logging
 import os
 import time
 import uuid
@@ -32,6 +33,7 @@ from mlops_assets.training.model import Model
 from mlops_assets.training.package import load_model
 from mlops_assets.training.registry import ModelRegistry
 
+_LOG = logging.getLogger(__name__)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -201,13 +203,16 @@ class ProductRuntime:
         """Score answered rows by the other versions that the plan mirrors; what fails here fails nobody."""
         live = self.live
         records = []
-        for answer in answers:
-            for digest in live.plan.mirrors:
-                if digest != answer.version and digest in live.models:
-                    score = self._score(live.models[digest], answer.row)
-                    records.append({"kind": "mirror", "id": answer.id, "version": digest, "score": score})
-        if records:
-            self._writer.append(records)
+        try:
+            for answer in answers:
+                for digest in live.plan.mirrors:
+                    if digest != answer.version and digest in live.models:
+                        score = self._score(live.models[digest], answer.row)
+                        records.append({"kind": "mirror", "id": answer.id, "version": digest, "score": score})
+            if records:
+                self._writer.append(records)
+        except Exception:  # a mirrored model may fail in any way, and nobody asked it
+            _LOG.exception("%s: a mirror failed", self.served.name)
 
     def tell(self, id: str, value: float) -> bool:
         """Remember an outcome; return whether it is new. Unknown predictions are 404, another outcome is 409."""

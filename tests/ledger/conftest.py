@@ -113,7 +113,7 @@ def postgres_url() -> Iterator[str]:
     with engine.connect() as connection:
         connection.execute(sa.text(f"CREATE SCHEMA {schema}"))
     try:
-        url = sa.make_url(base).update_query_dict({"options": f"-csearch_path={schema}"})
+        url = sa.make_url(base).update_query_dict({"options": f"-csearch_path={schema}", "application_name": schema})
         yield url.render_as_string(hide_password=False)
     finally:
         with engine.connect() as connection:

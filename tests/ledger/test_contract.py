@@ -162,6 +162,7 @@ def test_the_database_itself_refuses_to_replace_or_squeeze_in_entries(sqlite_url
     assert ledger.verify() == 10
 
 
+@pytest.mark.services
 def test_truncating_is_refused_too(postgres_url):
     ledger = SqlLedger(postgres_url)
     _append(ledger, "p")
@@ -170,9 +171,6 @@ def test_truncating_is_refused_too(postgres_url):
         connection.execute(sa.text("TRUNCATE ledger"))
     engine.dispose()
     assert ledger.verify() == 10
-
-
-test_truncating_is_refused_too = pytest.mark.services(test_truncating_is_refused_too)
 
 
 def test_making_a_ledger_connects_to_nothing(tmp_path):

@@ -23,7 +23,13 @@ def _decision(kind: Kind, **fields):
 
 
 RELEASED = _decision(
-    Kind.RELEASED, candidate=NAMES, version=NAMES, features=NAMES, champion=st.none(), judged=st.just(1), rollout=ROLLOUTS
+    Kind.RELEASED,
+    candidate=NAMES,
+    version=NAMES,
+    features=NAMES,
+    champion=st.none(),
+    judged=st.just(1),
+    rollout=ROLLOUTS,
 ).map(lambda said: (said[0], {**said[1], "release": f"release-{said[1]['candidate']}"}))
 REGISTERED = _decision(Kind.CANDIDATE_REGISTERED, candidate=NAMES, version=NAMES, snapshot=NAMES, recipe=NAMES)
 DECISIONS = st.one_of(
@@ -162,7 +168,9 @@ def test_a_rollout_shares_traffic_mirrors_both_sides_and_serves_the_candidates_f
 
 
 def test_a_completed_rollout_moves_traffic_champion_and_features_together(say):
-    state = fold(say.chained(say.released("a", 100, "COMPLETED"), say.released("b", 5), say.moved("b", 100, "COMPLETED")))
+    state = fold(
+        say.chained(say.released("a", 100, "COMPLETED"), say.released("b", 5), say.moved("b", 100, "COMPLETED"))
+    )
     assert (state.champion.digest, state.champion.version, state.features) == ("b", "B", "events-b")
     assert (state.weights, state.mirrors, state.running) == ({"b": 100}, (), None)
     assert [model.digest for model in state.earlier_champions] == ["a"]
@@ -177,7 +185,9 @@ def test_a_rollback_of_a_running_rollout_leaves_all_to_the_champion(say):
 
 
 def test_a_rollback_that_names_another_release_does_not_end_the_running_one(say):
-    state = fold(say.chained(say.released("a", 100, "COMPLETED"), say.released("b", 50), say.rolled_back("a", "release-z")))
+    state = fold(
+        say.chained(say.released("a", 100, "COMPLETED"), say.released("b", 50), say.rolled_back("a", "release-z"))
+    )
     assert state.weights == {"b": 50, "a": 50}
 
 

@@ -75,7 +75,9 @@ def test_a_removed_entry_is_missing(ledger, sequence):
 
 
 def test_a_removed_entry_is_found_though_the_gap_was_closed(ledger):
-    tamper(ledger, "DELETE FROM ledger WHERE sequence = 2", "UPDATE ledger SET sequence = sequence - 1 WHERE sequence > 2")
+    tamper(
+        ledger, "DELETE FROM ledger WHERE sequence = 2", "UPDATE ledger SET sequence = sequence - 1 WHERE sequence > 2"
+    )
     with pytest.raises(LedgerCorrupt, match="entry 2 does not follow"):
         ledger.verify()
 

@@ -24,7 +24,9 @@ def main(url: str, what: str, argument: str, padding: str = "0") -> None:
         race(ledger, argument.split(","))
         return
     for n in range(int(what)):
-        entry = ledger.append(argument, Kind.JUDGED, {"n": n, "padding": "x" * int(padding)}, actor=f"writer {os.getpid()}")
+        entry = ledger.append(
+            argument, Kind.JUDGED, {"n": n, "padding": "x" * int(padding)}, actor=f"writer {os.getpid()}"
+        )
         print(entry.sequence, flush=True)
 
 

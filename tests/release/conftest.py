@@ -223,7 +223,7 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_world(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], World]:
     return lambda: World(tmp_path_factory.mktemp("world"))
 

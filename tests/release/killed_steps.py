@@ -1,8 +1,8 @@
 """Run by ``test_faults.py`` as a process of its own, from which it forks others that end by kill -9 or race each other.
 
-``killed_steps.py kill <root>…`` takes a rollout step in each root; the n-th process is killed after its n-th call to the
-ledger, the registry or the target. ``killed_steps.py race <root> <candidate>…`` releases all candidates at the same moment.
-Prints the exit status of each process as JSON: -9 for a killed one.
+Reads ``{"kill": [root, …], "races": [[root, candidate, …], …]}`` as JSON. In each of ``kill`` it takes a rollout step; the
+n-th of these processes is killed after its n-th call to the ledger, the registry or the target. In each of ``races`` it
+releases all candidates at the same moment. Prints the exit statuses in the same shape: -9 for a killed process.
 """
 
 import importlib.util
@@ -73,11 +73,22 @@ def status(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def main(mode: str, *given: str) -> None:
-    if mode == "kill":
-        print(json.dumps([status(forked(take_step, root, number)) for number, root in enumerate(given, start=1)]))
-        return
-    root, *candidates = given
+def warm_up() -> None:
+    """Import what a run imports late, once for all forks; starts no threads of polars, which a fork would not survive."""
+    import dagster as dg
+    import matplotlib.backends.backend_agg
+    import matplotlib.figure
+    import sqlalchemy.dialects.sqlite
+
+    @dg.asset
+    def nothing() -> dg.MaterializeResult:
+        return dg.MaterializeResult(metadata={"a": matplotlib.backends.backend_agg.__name__})
+
+    assert sqlalchemy.dialects.sqlite
+    assert dg.materialize([nothing], instance=dg.DagsterInstance.ephemeral()).success
+
+
+def race(root: str, *candidates: str) -> list[int]:
     reading, writing = os.pipe()
 
     def racer(candidate: str) -> int:
@@ -86,8 +97,14 @@ def main(mode: str, *given: str) -> None:
 
     pids = [forked(racer, candidate) for candidate in candidates]
     os.close(writing)
-    print(json.dumps([status(pid) for pid in pids]))
+    return [status(pid) for pid in pids]
+
+
+def main(kill: list[str], races: list[list[str]]) -> None:
+    warm_up()
+    killed = [status(forked(take_step, root, number)) for number, root in enumerate(kill, start=1)]
+    print(json.dumps({"kill": killed, "races": [race(*entrants) for entrants in races]}))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(**json.loads(sys.argv[1]))

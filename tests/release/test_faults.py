@@ -13,29 +13,40 @@ from mlops_assets.release.decide import desired_aliases
 from mlops_assets.release.reconcile import is_served
 
 PRODUCT = "films"
-CALLS = 9
+CALLS = 8
+"""One more than a step makes: the last process lives."""
 
 
-def run(*arguments):
-    script = Path(__file__).with_name("killed_steps.py")
-    done = subprocess.run(
-        [sys.executable, str(script), *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def test_a_step_that_was_killed_anywhere_heals_with_one_reconcile(make_world):
-    worlds = [make_world() for _ in range(CALLS)]
-    for world in worlds:
+@pytest.fixture(scope="module")
+def ended(make_world):
+    """Return the worlds in which processes were killed or raced, with the candidates and how each process ended."""
+    killed = [make_world() for _ in range(CALLS)]
+    for world in killed:
         champion, candidate = world.crown("one"), world.begin("two")
         world.predictions.serve(60, champion=champion, candidate=candidate, gain=0.01)
         world.save_predictions()
-    ended = run("kill", *(world.root for world in worlds))
-    assert ended.count(-signal.SIGKILL) >= 8
+    raced = [make_world() for _ in range(2)]
+    for world in raced:
+        world.crown("one")
+    entrants = [[raced[0].judge("two"), raced[0].judge("three")], [raced[1].judge("two")] * 2]
+    asked = {
+        "kill": [str(world.root) for world in killed],
+        "races": [[str(world.root), *candidates] for world, candidates in zip(raced, entrants, strict=True)],
+    }
+    script = Path(__file__).with_name("killed_steps.py")
+    done = subprocess.run(
+        [sys.executable, str(script), json.dumps(asked)], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    codes = json.loads(done.stdout.splitlines()[-1])
+    return {"kill": (killed, codes["kill"]), "races": list(zip(raced, entrants, codes["races"], strict=True))}
+
+
+def test_a_step_that_was_killed_anywhere_heals_with_one_reconcile(ended):
+    worlds, codes = ended["kill"]
+    assert codes == [-signal.SIGKILL] * (CALLS - 1) + [0]
     percents = []
-    for world, code in zip(worlds, ended, strict=True):
-        assert code in (-signal.SIGKILL, 0)
+    for world in worlds:
         assert world.ledger.verify() == len(world.kinds())
         world.reconcile()
         percents.append(world.state.running.percent)
@@ -46,12 +57,10 @@ def test_a_step_that_was_killed_anywhere_heals_with_one_reconcile(make_world):
     assert set(percents) == {5, 25}  # killed before the entry, and after it
 
 
-@pytest.mark.parametrize("same", [False, True], ids=["of_two_candidates", "of_one_candidate"])
-def test_of_two_releases_at_once_exactly_one_is_recorded(world, same):
-    world.crown("one")
-    candidates = [world.judge("two"), world.judge("two" if same else "three")]
-    ended = run("race", world.root, *candidates)
-    assert sorted(ended) == [0, 1]
+@pytest.mark.parametrize("race", [0, 1], ids=["of_two_candidates", "of_one_candidate"])
+def test_of_two_releases_at_once_exactly_one_is_recorded(ended, race):
+    world, candidates, codes = ended["races"][race]
+    assert sorted(codes) == [0, 1]
     assert world.kinds().count(Kind.RELEASED) == 2  # the champion's, and one more
-    assert world.state.running.candidate.digest == candidates[ended.index(0)]
+    assert world.state.running.candidate.digest == candidates[codes.index(0)]
     assert is_served(world.state, product=PRODUCT, target=world.serving)

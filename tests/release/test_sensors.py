@@ -163,21 +163,25 @@ def test_a_server_that_cannot_be_mended_does_not_spawn_endless_runs(world, analy
 
     world.crown("one")
     world.serving = Deaf()
-    launched, spent = 0, timedelta(0)
-    for _ in range(10 * 60):  # ten hours of ticks, one a minute
-        request = tick(world, "rollout", analysis, later=spent) if launched < 30 else None
+    job = world.definitions().resolve_job_def(f"{PRODUCT}_rollout")
+    launched = []
+    for minute in range(0, 600, 5):  # ten hours of ticks
+        request = tick(world, "rollout", analysis, later=timedelta(minutes=minute))
         if isinstance(request, dg.RunRequest):
-            launched += 1
-            world.instance.create_run_for_job(
-                world.definitions().resolve_job_def(f"{PRODUCT}_rollout"),
-                status=dg.DagsterRunStatus.FAILURE,
-                tags=dict(request.tags),
-            )
-            break
-        spent += timedelta(minutes=1)
-    assert launched == 1
-    assert "in a row" in tick(world, "rollout", analysis)
-    assert tick(world, "rollout", analysis, later=timedelta(hours=1)).run_key.endswith("#1")
+            launched.append(request.run_key)
+            fail_at(world, job, request, timedelta(minutes=minute))
+    assert len(launched) == len(set(launched))
+    assert 10 < len(launched) < 25  # at last one an hour: it does not give up, and does not flood
+
+
+def fail_at(world, job, request, later):
+    """Record that the run which ``request`` asked for ended in failure so much later than now."""
+    run = world.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags=dict(request.tags))
+    ended = datetime.now(UTC) + later
+    event = dg.DagsterEvent(
+        event_type_value=dg.DagsterEventType.RUN_FAILURE.value, job_name=job.name, message="the server is deaf"
+    )
+    world.instance.report_dagster_event(event, run_id=run.run_id, timestamp=ended.timestamp())
 
 
 @pytest.mark.parametrize("dead", ["ledger", "predictions", "serving"])

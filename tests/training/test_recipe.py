@@ -56,5 +56,5 @@ def test_a_golden_set_without_length_is_a_fault(golden):
 def test_an_import_path_to_nothing_says_which_part_is_missing():
     with pytest.raises(ImportError, match="no function 'nothing'"):
         resolve("json:nothing")
-    with pytest.raises(ImportError, match="package.module:function"):
+    with pytest.raises(ImportError, match=r"package\.module:function"):
         resolve("json")

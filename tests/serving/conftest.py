@@ -1,0 +1,81 @@
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import shop
+
+from mlops_assets.data.local import LocalSnapshots
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Server:
+    """The shop's server as a real process, which tests kill and start again."""
+
+    def __init__(self, root):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.root = root
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.client = httpx.Client(base_url=self.url, timeout=30)
+
+    def start(self):
+        command = [sys.executable, str(Path(shop.__file__)), str(self.root), str(self.port)]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        self.process = subprocess.Popen(command, cwd=ROOT, env=environment)
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                if self.client.get("/v2/health/live").is_success:
+                    return self
+            except httpx.TransportError:
+                assert self.process.poll() is None, "the server ended by itself"
+                assert time.monotonic() < deadline, "the server does not answer"
+
+    def kill(self):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def put_plan(self, weights, *, mirrors=(), features=None):
+        plan = {"weights": weights, "mirrors": list(mirrors), "features": features}
+        return self.client.put("/v2/models/shop/plan", json=plan)
+
+    def infer(self, *arguments, **keywords):
+        return self.client.post("/v2/models/shop/infer", json=shop.request(*arguments, **keywords))
+
+    def tell(self, id, value):
+        return self.client.post("/v2/models/shop/outcomes", json={"id": id, "value": value})
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("shop")
+
+
+@pytest.fixture(scope="module")
+def models(root):
+    return [shop.register_model(root, seed) for seed in (1, 2)]
+
+
+@pytest.fixture(scope="module")
+def features(root):
+    return LocalSnapshots(root / "snapshots").write(shop.history()).digest
+
+
+@pytest.fixture
+def server(root, models, features):
+    server = Server(root).start()
+    assert server.put_plan({models[0]: 100}, features=features).is_success
+    yield server
+    server.kill()
+    server.client.close()

@@ -1,0 +1,115 @@
+"""A small product to serve: people rate things, and a model says who will like what.
+
+Run as a process, ``shop.py <root> <port>`` serves it; imported, it makes what the server reads.
+"""
+
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from mlops_assets.data.local import LocalSnapshots
+from mlops_assets.features.view import Aggregate, FeatureView, RequestFeature
+from mlops_assets.serving.app import build_app
+from mlops_assets.serving.log import FilePredictionLog
+from mlops_assets.serving.served import ServedProduct
+from mlops_assets.serving.server import serve
+from mlops_assets.training.directory_registry import DirectoryRegistry
+from mlops_assets.training.lightgbm import train_classifier
+from mlops_assets.training.model import digest_of_directory
+from mlops_assets.training.package import Package, save_package
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+
+TASTE = FeatureView(
+    name="taste",
+    source="shop",
+    entity="person",
+    event_time="at",
+    features=(
+        Aggregate(name="ratings", function="count", column="rating"),
+        Aggregate(name="mean_rating", function="mean", column="rating"),
+        Aggregate(name="liked_share", function="mean", column="liked", window=timedelta(days=7)),
+    ),
+)
+
+SHOP = ServedProduct(
+    name="shop",
+    entity="person",
+    event_time="at",
+    event_key=("person", "at"),
+    outcome="rating",
+    inputs={"person": "INT64", "at": "BYTES", "price": "FP64"},
+    schema={
+        "person": pl.Int64(),
+        "at": pl.Datetime("us", "UTC"),
+        "price": pl.Float64(),
+        "rating": pl.Float64(),
+    },
+    views=(TASTE,),
+    request_features=(RequestFeature(name="price_tens", expression="price / 10"),),
+    derived={"liked": "CAST(rating >= 4 AS DOUBLE)"},
+)
+FEATURES = ("ratings", "mean_rating", "liked_share", "price_tens")
+
+
+def history(rows=200, seed=0):
+    rng = np.random.default_rng(seed)
+    return pl.DataFrame(
+        {
+            "person": rng.integers(1, 20, rows),
+            "at": [
+                START + timedelta(minutes=int(minute)) for minute in np.sort(rng.choice(20_000, rows, replace=False))
+            ],
+            "price": rng.uniform(1, 100, rows),
+            "rating": rng.integers(1, 11, rows) / 2,
+        },
+        schema_overrides={"at": pl.Datetime("us", "UTC")},
+    ).with_columns(liked=pl.sql_expr(SHOP.derived["liked"]))
+
+
+def register_model(root: Path, seed: int) -> str:
+    """Train a model, register it below ``root``, and return its digest."""
+    rng = np.random.default_rng(seed)
+    frame = pl.DataFrame({name: rng.normal(size=300) for name in FEATURES}).with_columns(
+        label=pl.Series((rng.random(300) < 0.5).astype(float))
+    )
+    model = train_classifier(
+        frame,
+        features=FEATURES,
+        label="label",
+        params={"objective": "binary", "num_boost_round": 5, "num_threads": 1},
+        seed=seed,
+        progress=lambda step, metrics: None,
+    )
+    directory = root / "made" / str(seed)
+    save_package(model, Package(loader="mlops_assets.training.lightgbm:load_lightgbm", features=FEATURES), directory)
+    digest = digest_of_directory(directory)
+    DirectoryRegistry(root / "registry").register("shop", directory, digest=digest, params={}, metrics={}, facts={})
+    return digest
+
+
+def app(root: Path):
+    return build_app(
+        [SHOP],
+        snapshots=LocalSnapshots(root / "snapshots"),
+        registry=DirectoryRegistry(root / "registry"),
+        log=FilePredictionLog(root / "log"),
+        state_dir=root / "state",
+    )
+
+
+def request(person, at, price=10.0):
+    columns = {"person": ("INT64", person), "at": ("BYTES", at.isoformat()), "price": ("FP64", price)}
+    return {
+        "inputs": [
+            {"name": name, "shape": [1], "datatype": datatype, "data": [value]}
+            for name, (datatype, value) in columns.items()
+        ]
+    }
+
+
+if __name__ == "__main__":
+    serve(app(Path(sys.argv[1])), port=int(sys.argv[2]))
