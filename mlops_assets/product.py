@@ -25,6 +25,7 @@ from mlops_assets.release.canary import Canary
 from mlops_assets.release.live import LiveAnalysis
 from mlops_assets.release.rollout import RolloutStrategy
 from mlops_assets.retraining.policy import RetrainingPolicy
+from mlops_assets.serving.tensors import DATATYPES
 from mlops_assets.training.recipe import Recipe, TimeSplit
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -123,13 +124,13 @@ class ModelProduct:
 
     def _faults(self) -> Iterator[str]:
         if not _NAME.fullmatch(self.name):
-            yield "name must be lower-case letters, digits and underscores, and begin with a letter"
+            yield "name: must be lower-case letters, digits and underscores, and begin with a letter"
         yield from self._part_faults()
         yield from self._name_faults()
         yield from self._column_faults()
         yield from self._gate_faults()
         if self.monitoring_window < 1:
-            yield f"monitoring_window counts predictions and must be at least 1, found {self.monitoring_window}"
+            yield f"monitoring_window: counts predictions and must be at least 1, found {self.monitoring_window}"
 
     def _part_faults(self) -> Iterator[str]:
         """Yield what each part says of itself."""
@@ -176,6 +177,9 @@ class ModelProduct:
         for name, expression in [(f.name, f.expression) for f in self.request_features] + list(self.derived.items()):
             wanted += [(f"expression of {name}", column) for column in _columns_of(expression)]
         yield from (f"{part}: unknown column {name!r}; known: {known}" for part, name in wanted if name not in columns)
+        for name, datatype in self.inputs.items():
+            if datatype not in DATATYPES:
+                yield f"inputs: {name!r} has the unknown datatype {datatype!r}; known: {sorted(DATATYPES)}"
         for part, name in (("entity", self.entity), *((f"views: {v.name}", v.entity) for v in self.views)):
             if name in columns and name not in self.inputs:
                 yield f"{part}: {name!r} is not among the inputs, so no request could be answered"

@@ -1,6 +1,8 @@
 """Run by ``test_faults.py`` as a process of its own, from which it forks others that end by kill -9 or race each other.
 
-Reads ``{"kill": [root, …], "races": [[root, candidate, …], …]}`` as JSON. In each of ``kill`` it takes a rollout step; the
+Reads ``{"kill": [root, …], "races": [[root, candidate, …], …]}`` as JSON.
+
+In each of ``kill`` it takes a rollout step; the
 n-th of these processes is killed after its n-th call to the ledger, the registry or the target. In each of ``races`` it
 releases all candidates at the same moment. Prints the exit statuses in the same shape: -9 for a killed process.
 """
@@ -74,7 +76,7 @@ def status(pid: int) -> int:
 
 
 def warm_up() -> None:
-    """Import what a run imports late, once for all forks; starts no threads of polars, which a fork would not survive."""
+    """Import what a run imports late, once for all forks; starts no threads of polars: no fork survives them."""
     import dagster as dg
     import matplotlib.backends.backend_agg
     import matplotlib.figure

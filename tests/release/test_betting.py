@@ -137,7 +137,7 @@ def test_the_confidence_sequence_holds_the_mean_at_all_times_together():
 
 
 def test_the_confidence_sequence_narrows_and_adapts_to_the_variance():
-    """The behaviour of the paper's figures: on Beta(10, 30) betting is far narrower than Hoeffding; on coins, as wide."""
+    """As in the paper's figures: on Beta(10, 30) betting is far narrower than Hoeffding; on coins, as wide."""
     rng = np.random.default_rng(6)
     narrow = confidence_sequence(2 * rng.beta(10, 30, 1000) - 1, ALPHA)
     coins = confidence_sequence(rng.choice([-1.0, 1.0], 1000), ALPHA)

@@ -22,7 +22,7 @@ def at(second: float) -> datetime:
 
 
 class Log:
-    """Rows are (id, second asked, version, entity, score, outcome, second of the outcome), mirrors (id, version, score)."""
+    """Rows are (id, second asked, version, entity, score, outcome, its second), mirrors (id, version, score)."""
 
     def __init__(self, rows=(), mirrors=()) -> None:
         self.rows, self.mirrored = rows, mirrors
