@@ -94,7 +94,7 @@ def wait_for(
         alive()
         if time.monotonic() > deadline:
             raise ServiceUnavailable(f"waited {patience_seconds:.0f} s for {what}")
-        time.sleep(0.1)
+        time.sleep(0.25)
 
 
 def _answers() -> bool:
