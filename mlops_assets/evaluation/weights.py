@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy.special import pdtr
 
 Floats = npt.NDArray[np.float64]
 
@@ -58,7 +58,7 @@ class PoissonTable:
     """Poisson numbers by table: two random bytes choose a cell, and cells that hold a step are looked at again."""
 
     def __init__(self, mean: float) -> None:
-        self._steps = stats.poisson.cdf(np.arange(40), mean)
+        self._steps = pdtr(np.arange(40), mean)
         low, high = (np.searchsorted(self._steps, (np.arange(_CELLS) + end) / _CELLS) for end in (0, 1))
         self._cells = np.where(low == high, low, _UNDECIDED).astype(np.uint8)
 

@@ -9,7 +9,7 @@ Student's with one degree of freedom less than the clusters observed: the standa
 
 from math import ceil
 
-from scipy import stats
+from scipy.special import stdtrit
 
 
 def required_clusters(*, standard_error: float, clusters: int, effect: float, alpha: float, power: float) -> int:
@@ -30,4 +30,4 @@ def detectable_effect(*, standard_error: float, clusters: int, alpha: float, pow
 
 
 def _errors_apart(clusters: int, alpha: float, power: float) -> float:
-    return float(stats.t.ppf(1 - alpha, clusters - 1) + stats.t.ppf(power, clusters - 1))
+    return float(stdtrit(clusters - 1, 1 - alpha) + stdtrit(clusters - 1, power))

@@ -189,6 +189,11 @@ def delivery(request, tmp_path):
     return Objects(request.getfixturevalue(request.param))
 
 
+@pytest.fixture(params=PLACES[1:])
+def bucket(request):
+    return Objects(request.getfixturevalue(request.param))
+
+
 @pytest.fixture(params=PLACES)
 def place(request, tmp_path):
     if request.param == "files":

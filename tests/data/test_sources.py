@@ -221,3 +221,13 @@ def test_a_wrong_secret_is_refused_with_advice(seaweed):
 def test_secrets_are_not_shown():
     assert "hidden" not in repr(S3Source("s3://a/b", options={"secret": "hidden"}))
     assert os.sep in repr(FileSource("/a/b"))
+
+
+@pytest.mark.parametrize("change", ["replaced", "removed"])
+def test_an_object_that_changes_after_it_was_listed_is_not_read(bucket, change):
+    bucket.put("a.csv", b"x\n1\n")
+    source = bucket.source()
+    listed = source._objects()
+    bucket.put("a.csv", b"x\n2\n") if change == "replaced" else bucket.drop("a.csv")
+    with pytest.raises(SourceChanged, match="changed while it was read|went away while it was read"):
+        source._contents(listed)

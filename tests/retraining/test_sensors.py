@@ -73,13 +73,11 @@ class TestPerformance:
             {"ops": {"p__predictions": {"config": {"window": window}}}} for window in windows
         ]
 
-    def test_a_backlog_is_launched_in_order_and_bounded_a_tick(self):
-        log, cursor, launched = CountedLog(750), None, []
-        for size in (3, 3, 1, 0):
-            runs, cursor, _ = tick(self.sensor, cursor, predictions=log)
-            assert len(runs) == size
-            launched += keys(runs)
-        assert launched == [f"p:{number}" for number in range(1, 8)]
+    def test_of_a_backlog_only_the_newest_windows_are_looked_at(self):
+        runs, cursor, _ = tick(self.sensor, predictions=CountedLog(750))
+        assert keys(runs) == ["p:5", "p:6", "p:7"]
+        assert tick(self.sensor, cursor, predictions=CountedLog(750))[0] == []
+        assert keys(tick(self.sensor, cursor, predictions=CountedLog(800))[0]) == ["p:8"]
 
     def test_a_replayed_tick_gives_the_same_run_keys(self):
         first, again = (tick(self.sensor, "1", predictions=CountedLog(300)) for _ in range(2))

@@ -72,10 +72,21 @@ def features(root):
     return LocalSnapshots(root / "snapshots").write(shop.history()).digest
 
 
-@pytest.fixture
-def server(root, models, features):
+def started(root, models, features):
     server = Server(root).start()
     assert server.put_plan({models[0]: 100}, features=features).is_success
     yield server
     server.kill()
     server.client.close()
+
+
+@pytest.fixture
+def server(root, models, features):
+    yield from started(root, models, features)
+
+
+@pytest.fixture(scope="module")
+def served(root, models, features):
+    """A client of a server that a whole module may ask, since it does it no harm."""
+    for server in started(root, models, features):
+        yield server.client

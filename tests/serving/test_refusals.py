@@ -44,17 +44,6 @@ BAD = {
 }
 
 
-@pytest.fixture(scope="module")
-def served(root, models, features):
-    from conftest import Server
-
-    server = Server(root).start()
-    assert server.put_plan({models[0]: 100}, features=features).is_success
-    yield server.client
-    server.kill()
-    server.client.close()
-
-
 @pytest.mark.parametrize(("body", "reason"), BAD.values(), ids=BAD.keys())
 def test_a_malformed_request_is_refused_with_its_reason(served, body, reason):
     answer = served.post("/v2/models/shop/infer", content=body)
