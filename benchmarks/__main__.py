@@ -1,6 +1,7 @@
 """``python -m benchmarks [group]``: measure, and print one JSON line per figure.
 
-A group is the part of a figure's name before the dot. Each figure is measured beside its baseline in the same run.
+A group is the part of a figure's name before the dot. Each figure is measured beside its baseline in the same run; what
+yields several figures returns them in a list.
 """
 
 import importlib
@@ -12,7 +13,8 @@ from typing import Any
 
 import benchmarks
 
-Figure = Callable[[], dict[str, Any]]
+Line = dict[str, Any]
+Figure = Callable[[], Line | list[Line]]
 
 
 def figures() -> Iterator[Figure]:
@@ -30,7 +32,9 @@ def main(arguments: list[str]) -> int:
         if group and getattr(figure, "group", "spine") != group:
             continue
         try:
-            print(json.dumps(figure()), flush=True)
+            found = figure()
+            for line in found if isinstance(found, list) else [found]:
+                print(json.dumps(line), flush=True)
         except Exception as error:  # one figure that fails must not hide the others
             failures += 1
             print(f"{figure.__name__}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)

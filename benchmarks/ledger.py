@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -27,9 +28,10 @@ _INSERT = "INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 def ledger_append_vs_sqlite() -> dict[str, Any]:
-    """Appends per second; the baseline inserts the same rows with the same pragmas; the ratio is ours / baseline.
+    """Return appends per second; the baseline inserts the same rows with the same pragmas.
 
-    Both take turns on the same disk, and the best round of each counts: what the disk does between is not ours.
+    Both take turns on the same disk, and the best round of each counts: what the disk does between is not ours. The
+    ratio is ours / baseline.
     """
     ours, raw = [], []
     with TemporaryDirectory() as folder:
@@ -40,7 +42,7 @@ def ledger_append_vs_sqlite() -> dict[str, Any]:
             last, _ = ledger.head()
             ours.append(_seconds(lambda: _append(ledger, APPENDS)))
             rows = [_row(entry) for entry in ledger.entries(after=last)]
-            raw.append(_seconds(lambda rows=rows: _insert(connection, rows)))
+            raw.append(_seconds(partial(_insert, connection, rows)))
         connection.close()
     value, baseline = APPENDS / min(ours), APPENDS / min(raw)
     return {
@@ -53,7 +55,10 @@ def ledger_append_vs_sqlite() -> dict[str, Any]:
 
 
 def ledger_verify_per_second() -> dict[str, Any]:
-    """Entries verified per second; the baseline reads the same rows and computes nothing; the ratio is ours / baseline."""
+    """Return entries verified per second; the baseline reads the same rows and computes nothing.
+
+    The ratio is ours / baseline.
+    """
     with TemporaryDirectory() as folder:
         path = Path(folder) / "ledger.db"
         ledger = SqlLedger(f"sqlite:///{path}")

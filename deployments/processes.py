@@ -7,6 +7,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ from mlops_assets.errors import ServiceUnavailable
 ROOT = Path(__file__).resolve().parents[1]
 HOME = ROOT / ".mlops"
 SERVING_URL = "http://127.0.0.1:8811"
+CODE_SERVER_PORT = 8812
 
 
 def dagster_environment() -> dict[str, str]:
@@ -85,6 +87,18 @@ def start_serving(processes: Processes, *, patience_seconds: float = 60) -> None
     wait_for(_answers, "the prediction server to answer", patience_seconds, alive=processes.check)
 
 
+def start_daemon(processes: Processes, module: str, workspace: str, *, patience_seconds: float = 120) -> None:
+    """Start the code location ``module`` with warm runs, then the Dagster daemon over ``workspace``, which names it."""
+    environment = dagster_environment()
+    server = (sys.executable, "-m", "deployments.code_server", module, str(CODE_SERVER_PORT))
+    if _listens(CODE_SERVER_PORT):
+        raise ServiceUnavailable(f"something already listens at port {CODE_SERVER_PORT}: end it first (a make demo?)")
+    processes.start("code_server", *server, environment=environment)
+    daemon = (sys.executable, "-m", "dagster._daemon", "run", "-w", workspace)
+    processes.start("daemon", *daemon, environment=environment)  # it waits for the code location by itself
+    wait_for(lambda: _listens(CODE_SERVER_PORT), "the code location", patience_seconds, alive=processes.check)
+
+
 def wait_for(
     claim: Callable[[], bool], what: str, patience_seconds: float, *, alive: Callable[[], None] = lambda: None
 ) -> None:
@@ -95,6 +109,11 @@ def wait_for(
         if time.monotonic() > deadline:
             raise ServiceUnavailable(f"waited {patience_seconds:.0f} s for {what}")
         time.sleep(0.25)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as attempt:
+        return attempt.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _answers() -> bool:

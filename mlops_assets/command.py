@@ -12,9 +12,10 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlops_assets.errors import MlopsError
+from mlops_assets.errors import MlopsError, ServiceUnavailable
 from mlops_assets.ledger.entry import Kind
 from mlops_assets.ledger.explain import why_live
 from mlops_assets.ledger.sql import SqlLedger
@@ -69,21 +70,29 @@ def _add_ledger(command: argparse.ArgumentParser) -> None:
     command.add_argument("--ledger", default="sqlite:///.mlops/ledger.db", help="SQLAlchemy URL of the ledger")
 
 
+def _ledger(url: str) -> SqlLedger:
+    """Return the ledger at ``url``; a file that is not there is refused, or a slip of the pen would verify as empty."""
+    file = url.partition("?")[0].removeprefix("sqlite:///")
+    if file and file != url and not Path(file).exists():
+        raise ServiceUnavailable(f"there is no ledger at {url}; say where it is by --ledger")
+    return SqlLedger(url)
+
+
 def _why(options: argparse.Namespace) -> int:
-    ledger = SqlLedger(options.ledger)
+    ledger = _ledger(options.ledger)
     ledger.verify()
     print(why_live(ledger.entries(options.product), options.product).to_text())
     return 0
 
 
 def _verify(options: argparse.Namespace) -> int:
-    print(f"{SqlLedger(options.ledger).verify()} entries, chain intact")
+    print(f"{_ledger(options.ledger).verify()} entries, chain intact")
     return 0
 
 
 def _propose(options: argparse.Namespace) -> int:
     body = {"recipe": options.recipe, "why": options.why}
-    entry = SqlLedger(options.ledger).append(options.product, Kind.RECIPE_PROPOSED, body, actor=options.by)
+    entry = _ledger(options.ledger).append(options.product, Kind.RECIPE_PROPOSED, body, actor=options.by)
     print(f"proposed as entry {entry.sequence}; the proposals sensor will launch its training")
     return 0
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-import httpx
+import aiohttp
 import polars as pl
 
 
@@ -54,10 +54,12 @@ class Replay:
     async def _play(self) -> None:
         users = iter(self.frame.partition_by("user_id", maintain_order=True))
         pace = _pace(self.rate_per_second)
-        async with httpx.AsyncClient(base_url=self.url, timeout=30) as client:
+        async with aiohttp.ClientSession(self.url, timeout=aiohttp.ClientTimeout(30), raise_for_status=True) as client:
             await asyncio.gather(*(self._serve(client, users, pace) for _ in range(self.concurrency)))
 
-    async def _serve(self, client: httpx.AsyncClient, users: Iterator[pl.DataFrame], pace: Callable[[], float]) -> None:
+    async def _serve(
+        self, client: aiohttp.ClientSession, users: Iterator[pl.DataFrame], pace: Callable[[], float]
+    ) -> None:
         for user in users:
             for row in user.iter_rows(named=True):
                 if self._stop.is_set():
@@ -65,15 +67,14 @@ class Replay:
                 await asyncio.sleep(pace())
                 await self._ask(client, row)
 
-    async def _ask(self, client: httpx.AsyncClient, row: dict[str, Any]) -> None:
+    async def _ask(self, client: aiohttp.ClientSession, row: dict[str, Any]) -> None:
         try:
-            answer = await client.post(f"/v2/models/{self.product}/infer", json=as_request(row))
-            answer.raise_for_status()
-            ids = answer.json()["parameters"]["prediction_ids"]
-            told = await client.post(f"/v2/models/{self.product}/outcomes", json={"id": ids[0], "value": row["rating"]})
-            told.raise_for_status()
-            self.sent += 1
-        except httpx.HTTPError as error:
+            async with client.post(f"/v2/models/{self.product}/infer", json=as_request(row)) as answer:
+                ids = (await answer.json())["parameters"]["prediction_ids"]
+            outcome = {"id": ids[0], "value": row["rating"]}
+            async with client.post(f"/v2/models/{self.product}/outcomes", json=outcome):
+                self.sent += 1
+        except (aiohttp.ClientError, TimeoutError) as error:
             self.failed.append(repr(error))
 
 

@@ -17,7 +17,7 @@ from deployments.demo.gather import gather
 from deployments.demo.location import PRODUCT
 from deployments.demo.replay import Replay
 from deployments.demo.report import Act, write_report
-from deployments.processes import HOME, SERVING_URL, Processes, dagster_environment, start_serving, wait_for
+from deployments.processes import HOME, SERVING_URL, Processes, start_daemon, start_serving, wait_for
 from mlops_assets.errors import MlopsError
 from mlops_assets.ledger.entry import Entry, Kind, Ledger
 from mlops_assets.ledger.explain import why_live
@@ -228,8 +228,7 @@ def _set_the_stage(stage: Stage) -> None:
     stage.say("starting the prediction server and the Dagster daemon")
     SOURCE.mkdir(parents=True, exist_ok=True)
     start_serving(stage.processes)
-    command = (sys.executable, "-m", "dagster._daemon", "run", "-w", "deployments/demo/workspace.yaml")
-    stage.processes.start("daemon", *command, environment=dagster_environment())
+    start_daemon(stage.processes, "deployments.demo.location", "deployments/demo/warm.yaml")
 
 
 def _propose(stage: Stage, recipe: str, reason: str) -> None:

@@ -81,7 +81,7 @@ class S3Source:
             except FileNotFoundError as error:
                 raise SourceChanged(f"{self.name}: {error} went away while it was read; try again") from error
             except OSError as error:
-                if "PreconditionFailed" not in f"{error!r} {error.__cause__!r}" and "412" not in str(error.__cause__):
+                if not _is_refused_by_condition(error):
                     raise
                 raise SourceChanged(f"{self.name} changed while it was read; take the new version") from error
         return dict(zip(objects, contents, strict=True))
@@ -115,7 +115,9 @@ class S3Snapshots(VerifiedSnapshots):
             s3.put_file(str(folder / DATA), self._place(digest, DATA))
             try:
                 s3.pipe_file(self._place(digest, MANIFEST), manifest, mode="create")
-            except FileExistsError:
+            except OSError as error:
+                if not isinstance(error, FileExistsError) and not _is_refused_by_condition(error):
+                    raise
                 if s3.cat_file(self._place(digest, MANIFEST)) != manifest:  # spoilt: not by us, and named by its digest
                     s3.pipe_file(self._place(digest, MANIFEST), manifest)
 
@@ -150,6 +152,11 @@ async def _get_all(s3: Any, objects: list[Mapping[str, Any]]) -> list[bytes]:
                 return content
 
     return await asyncio.gather(*(get(facts) for facts in objects))
+
+
+def _is_refused_by_condition(error: OSError) -> bool:
+    """Say whether a conditional request failed by its condition; servers word it differently."""
+    return "PreconditionFailed" in f"{error!r} {error.__cause__!r}" or "412" in str(error.__cause__)
 
 
 def _version_of(objects: Mapping[str, Mapping[str, Any]]) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
+import polars as pl
 
 from mlops_assets.errors import EvaluationError
 
@@ -177,15 +177,19 @@ def _require_binary(labels: Floats) -> None:
         raise EvaluationError(f"labels must be 0 or 1 for this metric, found {strange}")
 
 
+def _mean_ranks(values: Floats) -> Floats:
+    return pl.Series(values).rank("average").to_numpy()
+
+
 def _auc_by_cluster(scores: Floats, labels: Floats, clusters: Clusters) -> Floats | None:
     _require_binary(labels)
     positive = labels > 0
     positives, negatives = int(positive.sum()), int((~positive).sum())
     if not positives or not negatives:
         return None
-    ranks = rankdata(scores)
-    wins = (ranks[positive] - rankdata(scores[positive])) / negatives
-    losses = 1 - (ranks[~positive] - rankdata(scores[~positive])) / positives
+    ranks = _mean_ranks(scores)
+    wins = (ranks[positive] - _mean_ranks(scores[positive])) / negatives
+    losses = 1 - (ranks[~positive] - _mean_ranks(scores[~positive])) / positives
     area = float(wins.mean())
     of_positives = clusters.total(wins, positive) * negatives
     of_negatives = clusters.total(losses, ~positive) * positives

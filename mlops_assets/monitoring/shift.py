@@ -52,10 +52,10 @@ class Sample:
 
 def numeric_shift(reference: Sample, current: Sample) -> Shift:
     """Return the two-sample Kolmogorov–Smirnov test; with clusters, its cluster-robust form."""
+    from scipy import stats  # here, since it takes seconds that a code location's load need not spend
+
     left, right = (side.values.to_numpy().astype(np.float64) for side in (reference, current))
     method = "exact" if len(left) * len(right) <= EXACT_LIMIT else "asymp"
-    from scipy import stats  # imported late: it takes seconds
-
     found = stats.ks_2samp(left, right, method=method if reference.clusters is None else "asymp")
     distance = float(found.statistic)
     if reference.clusters is None or current.clusters is None:
@@ -69,6 +69,8 @@ def numeric_shift(reference: Sample, current: Sample) -> Shift:
 
 def categorical_shift(reference: Sample, current: Sample) -> Shift:
     """Return Pearson's chi-square test over levels, rare ones pooled; with clusters, its cluster-robust form."""
+    from scipy import stats  # here, since it takes seconds that a code location's load need not spend
+
     left, right, levels = _pooled_codes(reference.values, current.values)
     clustered = reference.clusters is not None and current.clusters is not None
     test = "chi2_clustered" if clustered else "chi2"
@@ -77,8 +79,6 @@ def categorical_shift(reference: Sample, current: Sample) -> Shift:
         return Shift(test=test, statistic=0.0, p_value=1.0, effect=0.0)
     shares = table / table.sum(axis=1, keepdims=True)
     effect = float(np.abs(shares[0] - shares[1]).sum() / 2)
-    from scipy import stats  # imported late: it takes seconds
-
     statistic, p_value = stats.chi2_contingency(table, correction=False)[:2]
     if reference.clusters is not None and current.clusters is not None:
         pooled = table.sum(axis=0) / table.sum()
