@@ -87,7 +87,7 @@ def start_serving(processes: Processes, *, patience_seconds: float = 60) -> None
     wait_for(_answers, "the prediction server to answer", patience_seconds, alive=processes.check)
 
 
-def start_daemon(processes: Processes, module: str, workspace: str, *, patience_seconds: float = 120) -> None:
+def start_daemon(processes: Processes, module: str, workspace: str) -> None:
     """Start the code location ``module`` with warm runs, then the Dagster daemon over ``workspace``, which names it."""
     environment = dagster_environment()
     server = (sys.executable, "-m", "deployments.code_server", module, str(CODE_SERVER_PORT))
@@ -96,6 +96,10 @@ def start_daemon(processes: Processes, module: str, workspace: str, *, patience_
     processes.start("code_server", *server, environment=environment)
     daemon = (sys.executable, "-m", "dagster._daemon", "run", "-w", workspace)
     processes.start("daemon", *daemon, environment=environment)  # it waits for the code location by itself
+
+
+def await_daemon(processes: Processes, *, patience_seconds: float = 120) -> None:
+    """Return when the code location can be reached."""
     wait_for(lambda: _listens(CODE_SERVER_PORT), "the code location", patience_seconds, alive=processes.check)
 
 

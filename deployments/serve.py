@@ -14,6 +14,7 @@ from resources.local import local_platform, prediction_log
 def main() -> int:
     """Serve until told to end."""
     platform = local_platform(HOME)
+    platform.registry.aliases(PRODUCTS[0].name)  # opens the registry, so that the first plan need not wait for it
     app = build_app(
         [served_product(product) for product in PRODUCTS],
         snapshots=platform.snapshots,

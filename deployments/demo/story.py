@@ -17,7 +17,7 @@ from deployments.demo.gather import gather
 from deployments.demo.location import PRODUCT
 from deployments.demo.replay import Replay
 from deployments.demo.report import Act, write_report
-from deployments.processes import HOME, SERVING_URL, Processes, start_daemon, start_serving, wait_for
+from deployments.processes import HOME, SERVING_URL, Processes, await_daemon, start_daemon, start_serving, wait_for
 from mlops_assets.errors import MlopsError
 from mlops_assets.ledger.entry import Entry, Kind, Ledger
 from mlops_assets.ledger.explain import why_live
@@ -171,8 +171,8 @@ def drift(stage: Stage) -> None:
     ratings.deliver(SOURCE, "until-2008", ratings.between(ratings.year(2006), ratings.year(2009)))
     stage.say("a campaign for family films begins: live inputs shift")
     is_family = pl.col("genres").str.contains("Children|Animation|Fantasy")
-    campaign = ratings.between(ratings.year(2010), ratings.year(2015)).filter(is_family)
-    later = ratings.between(ratings.year(2015), None)
+    people = ratings.between(ratings.year(2012), None)  # nobody has been asked about these ratings yet
+    campaign, later = people.filter(is_family), people.filter(~is_family)
     crowd = 24  # a campaign brings many people at once, and drift is told from people, not from requests
     replay = Replay(
         url=SERVING_URL, product=NAME, frame=campaign, rate_per_second=REQUESTS_PER_SECOND, concurrency=crowd
@@ -227,8 +227,9 @@ def main() -> int:
 def _set_the_stage(stage: Stage) -> None:
     stage.say("starting the prediction server and the Dagster daemon")
     SOURCE.mkdir(parents=True, exist_ok=True)
-    start_serving(stage.processes)
     start_daemon(stage.processes, "deployments.demo.location", "deployments/demo/warm.yaml")
+    start_serving(stage.processes)
+    await_daemon(stage.processes)
 
 
 def _propose(stage: Stage, recipe: str, reason: str) -> None:
