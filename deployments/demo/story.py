@@ -154,12 +154,12 @@ def sneaky_candidate(stage: Stage) -> None:
     _propose(stage, "batch_profiles", "one profile look-up per batch saves nine in ten reads")
     judged = stage.judged(begin)
     released = stage.wait(begin, "the release", Kind.RELEASED)
-    end, _ = stage.rollout_end(released.sequence, ratings.between(ratings.year(2009), ratings.year(2012)))
+    end, replay = stage.rollout_end(released.sequence, ratings.between(ratings.year(2009), ratings.year(2012)))
     saw = end.body["evidence"]["exposed_requests"]
     stopped = end.body["rollout"]["phase"] == "ROLLED_BACK" and end.body["verdict"] == "FAILED"
     first = len(stage.since(begin, Kind.ROLLOUT_MOVED)) == 1
     ok = judged.body["verdict"] == "PASSED" and stopped and first and stage.state.champion == before
-    happened = f"passed offline, rolled back by itself at its first step after answering {saw} requests"
+    happened = f"passed offline, rolled back by itself at its first step: it saw {replay.sent} requests, answered {saw}"
     stage.close(title, "passes offline, rolled back at its first canary step", happened, ok)
 
 

@@ -123,7 +123,7 @@ RECOMMENDATIONS = ModelProduct(
         metric="brier", label="outcome >= 4", margin=0.02, bound=0.25, alpha=0.05, outcomes_per_unit=20, minimum_units=5
     ),
     performance=LivePerformance(metric=brier(), label="outcome >= 4", tolerance=0.02),
-    profile=velocity(strategy=Canary(percents=(5, 25, 50, 100)), retraining=RetrainingPolicy(minimum_growth=0.25)),
+    profile=velocity(strategy=Canary(percents=(5, 25, 50, 100)), retraining=RetrainingPolicy(minimum_growth=0.5)),
     monitoring_window=1000,
     sensor_interval=timedelta(seconds=5),
 )
