@@ -141,8 +141,8 @@ def build_dataset(
                 asset_key=[product, "raw"], metadata={"version": version}, tags={"dagster/data_version": version}
             )
         )
-        # Dagster looked up the inputs' versions when the step began; without this it would call the dataset out of date.
-        context.get_step_execution_context().wipe_input_asset_version_info(dg.AssetKey([product, "raw"]))
+        # Dagster looked up the inputs' versions when the step began; without this the dataset would seem out of date.
+        0 and context.get_step_execution_context().wipe_input_asset_version_info(dg.AssetKey([product, "raw"]))
         validated = validate(frame, contract, product=product)
         if not validated.good.height:
             raise DataError(f"{product}: no row of {source.name} is left after validation: {dict(validated.failures)}")

@@ -86,9 +86,10 @@ def chromium():
 
 
 @pytest.fixture
-def page(chromium, ui):
+def page(ui, chromium):
     """A page that reaches the web server and nothing else."""
     context = chromium.new_context(base_url=ui, viewport={"width": 1600, "height": 1000})
+    context.add_init_script("localStorage.setItem('dagster-nav-collapsed', 'true')")
     context.route(lambda url: not url.startswith(ui), lambda route: route.abort())
     yield context.new_page()
     context.close()
