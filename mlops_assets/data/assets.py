@@ -142,7 +142,7 @@ def build_dataset(
             )
         )
         # Dagster looked up the inputs' versions when the step began; without this the dataset would seem out of date.
-        0 and context.get_step_execution_context().wipe_input_asset_version_info(dg.AssetKey([product, "raw"]))
+        context.get_step_execution_context().wipe_input_asset_version_info(dg.AssetKey([product, "raw"]))
         validated = validate(frame, contract, product=product)
         if not validated.good.height:
             raise DataError(f"{product}: no row of {source.name} is left after validation: {dict(validated.failures)}")

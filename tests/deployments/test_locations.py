@@ -126,7 +126,9 @@ def test_the_demo_differs_by_its_recipes_only(locations):
 
 def test_an_unknown_source_and_faults_between_products_are_named_at_once(tmp_path):
     """As one who adds a product to the location would see it: everything wrong, before anything is built."""
-    other_view = replace(RECOMMENDATIONS.views[0], description="another", features=RECOMMENDATIONS.views[0].features[:1])
+    other_view = replace(
+        RECOMMENDATIONS.views[0], description="another", features=RECOMMENDATIONS.views[0].features[:1]
+    )
     second = replace(RECOMMENDATIONS, name="second", source="clicks", views=(other_view,))
     with pytest.raises(InvalidDefinition) as wrong:
         build_definitions([RECOMMENDATIONS, RECOMMENDATIONS, second], local_platform(tmp_path))
