@@ -268,8 +268,7 @@ class MlflowRegistry:
         except Exception as error:
             if not _is_of_mlflow(error):
                 raise
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ServiceUnavailable(f"MLflow at {self.tracking_uri} cannot be used: {reason}") from error
+            raise ServiceUnavailable(f"MLflow at {self.tracking_uri} cannot be used: {_reason(error)}") from error
 
 
 def _is_of_mlflow(error: Exception) -> bool:
@@ -278,6 +277,12 @@ def _is_of_mlflow(error: Exception) -> bool:
     from sqlalchemy.exc import SQLAlchemyError
 
     return isinstance(error, MlflowException | RequestException | SQLAlchemyError | OSError)
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line that says what went wrong: SQLAlchemy may put advice to programmers before it."""
+    lines = [line for line in str(error).splitlines() if not line.startswith("(raised as a result of")]
+    return lines[0] if lines else type(error).__name__
 
 
 def _log(client: Any, run_id: str, params: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
