@@ -34,7 +34,7 @@ dev: $(STAMP) ## the Dagster UI with sensors on, over the same history, and the 
 	@$(BIN)/python -m deployments.dev
 
 test: $(STAMP) ## all tests that need no extra server
-	@$(BIN)/python -m pytest -n 2 -m "not services and not browser"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not services and not browser"
 
 check: $(STAMP) ## lint, types, import contracts, definitions, docs' examples
 	$(BIN)/ruff check .

@@ -129,6 +129,7 @@ def test_launch_waits_for_the_run_prints_each_gates_verdict_and_answers_zero(lau
     assert judged.body["run_id"] in told
 
 
+@pytest.mark.services
 def test_launch_answers_one_when_a_gate_halted_the_run_and_says_which_and_why(launch):
     code, told, _ = launch("films_train", *choosing("clueless"))
     assert verdicts(told) == {"at_least_roc_auc": "FAILED", "superior_brier": "PASSED"}

@@ -40,7 +40,7 @@ def test_bad_rows_are_set_aside_with_all_columns_and_all_their_reasons():
 VALUES = st.one_of(st.none(), st.just(math.nan), st.sampled_from([0.4999, 0.5, 5.0, 5.0001]), st.floats(-1, 7))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.one_of(st.none(), st.integers(-1, 3)), VALUES), max_size=20))
 def test_each_row_goes_where_a_plain_reading_of_the_contract_sends_it(rows):
     frame = pl.DataFrame(rows, schema={"user": pl.Int64, "rating": pl.Float64}, orient="row")

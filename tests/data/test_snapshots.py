@@ -73,7 +73,7 @@ def test_the_manifest_names_no_machine_and_no_version(place, frame):
     assert set(manifest) == {"format", "rows", "schema", "files"}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     dataframes(max_cols=4, max_size=30, allowed_dtypes=[pl.Int64, pl.Float64, pl.String, pl.Boolean, pl.Datetime]),
     st.data(),

@@ -12,7 +12,7 @@ METRICS = [brier(), log_loss(), accuracy(), roc_auc(), ndcg_at(10), rmse(), mean
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(seed=st.integers(0, 10**6), clusters=st.sampled_from([3, 12, 40]))
 def test_exchanging_the_models_mirrors_the_comparison(metric, seed, clusters, drawn):
     data = drawn(np.random.default_rng(seed), clusters=clusters)
@@ -50,7 +50,7 @@ def test_the_standard_error_is_that_of_leaving_each_cluster_out(metric, drawn):
     assert found.standard_error == pytest.approx(expected, rel=1e-6)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), clusters=st.sampled_from([4, 15, 60]), alpha=st.sampled_from(LEVELS[3:9]))
 def test_the_p_value_is_at_most_alpha_exactly_when_the_bound_at_alpha_is_above_zero(seed, clusters, alpha, drawn):
     data = drawn(np.random.default_rng(seed), clusters=clusters, better=0.4)

@@ -32,14 +32,14 @@ REFERENCES = [
 
 
 @pytest.mark.parametrize(("metric", "reference"), REFERENCES, ids=lambda value: getattr(value, "name", ""))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(rows=SCORES)
 def test_a_mean_over_rows_is_what_scikit_learn_says(metric, reference, rows):
     scores, labels, clusters = (np.array(column, dtype=float) for column in zip(*rows, strict=True))
     assert metric.value(scores, labels, clusters) == pytest.approx(reference(labels, scores), abs=1e-12)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(rows=SCORES)
 def test_roc_auc_is_what_scikit_learn_says_or_absent_with_one_class(rows):
     scores, labels, clusters = (np.array(column, dtype=float) for column in zip(*rows, strict=True))
@@ -60,7 +60,7 @@ def test_the_pseudo_values_of_roc_auc_are_those_of_leaving_each_cluster_out():
     np.testing.assert_allclose(table[:, 0], pseudo, atol=1e-12)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(rows=SCORES, k=st.sampled_from([1, 3, 10]))
 def test_ndcg_is_the_mean_of_scikit_learns_over_entities_with_two_labels(rows, k):
     scores, labels, clusters = (np.array(column, dtype=float) for column in zip(*rows, strict=True))

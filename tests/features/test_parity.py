@@ -73,13 +73,13 @@ def assert_batch_equals_reference(rows, asked):
 
 
 @given(histories(), questions)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_the_batch_engine_equals_the_reference_to_the_last_bit(rows, asked):
     assert_batch_equals_reference(rows, asked)
 
 
 @given(histories(), questions, st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_the_online_engine_equals_both_whatever_the_order_of_arrival(rows, asked, data):
     online = OnlineFeatures([VIEW], event_key=("id",))
     arrivals = data.draw(st.permutations(rows))
@@ -93,7 +93,7 @@ def test_the_online_engine_equals_both_whatever_the_order_of_arrival(rows, asked
 
 
 @given(histories(), histories(max_size=8), st.integers(0, 3), moments)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_nothing_that_happens_at_or_after_a_moment_changes_its_features(rows, later, who, now):
     past = [row for row in rows if row["time"] < now]
     future = [{**row, "id": 1000 + row["id"], "time": max(row["time"], now)} for row in later]
@@ -106,7 +106,7 @@ def test_nothing_that_happens_at_or_after_a_moment_changes_its_features(rows, la
 
 
 @given(histories(), questions, st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_each_row_of_the_spine_is_answered_in_its_place(rows, asked, data):
     order = data.draw(st.permutations(range(len(asked))))
     straight, shuffled = in_batch(rows, asked), in_batch(rows, [asked[place] for place in order])

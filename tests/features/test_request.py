@@ -50,7 +50,7 @@ rows = st.fixed_dictionaries(
 
 
 @given(st.lists(rows, min_size=1, max_size=5))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_request_has_the_features_of_its_row_in_training(requests):
     frame = pl.DataFrame(requests, schema=SCHEMA, orient="row")
     assert [FEATURES.on_request(request) for request in requests] == FEATURES.on_frame(frame).rows(named=True)

@@ -64,7 +64,7 @@ SIX = [(1, "a", START + day * DAY, 5.0 if day % 2 else 1.0) for day in range(6)]
 
 
 @given(st.lists(rows, min_size=1, max_size=30), st.integers(1, 8))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_row_is_there_once_in_order_with_its_own_features(rows, days):
     dataset = a_dataset(rows)
     parts = built(dataset, tables_of(dataset), days=days)

@@ -51,7 +51,7 @@ def test_too_few_clusters_never_pass_however_good_they_look(gate, with_report):
 
 
 @pytest.mark.parametrize("gate", GATES, ids=lambda gate: gate.name)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     gain=st.floats(-0.05, 0.05),
     by=st.floats(0, 0.05),
@@ -76,7 +76,7 @@ def test_a_better_result_never_gets_a_worse_verdict(gate, gain, by, error, clust
 
 
 @pytest.mark.parametrize("gate", GATES, ids=lambda gate: gate.name)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(gain=st.floats(-0.05, 0.05), error=st.floats(0, 0.02), clusters=st.integers(0, 400))
 def test_a_judgement_is_always_given_with_evidence_that_is_json(gate, gain, error, clusters, with_report):
     judgement = gate.judge(with_report(gain=gain, error=error, p_value=0.2, clusters=clusters))

@@ -47,7 +47,7 @@ DECISIONS = st.one_of(
     _decision(Kind.DRIFT_FOUND, window=NAMES, columns=st.just([])),
 )
 STORIES = st.lists(DECISIONS, max_size=14)
-LAWS = settings(max_examples=200, deadline=None)
+LAWS = settings(max_examples=200)
 
 
 def states(entries: list[Entry]) -> list[ProductState]:

@@ -209,13 +209,13 @@ def test_the_score_is_the_share_of_tested_columns_that_moved():
     assert report.score == 2 / 6
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
 def test_corrected_p_values_agree_with_scipys(p_values):
     np.testing.assert_allclose(adjusted(p_values), stats.false_discovery_control(p_values))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10_000), st.permutations(range(5)))
 def test_the_order_of_rows_and_columns_changes_nothing_that_is_found(seed, order):
     rng = np.random.default_rng(seed)

@@ -1,9 +1,5 @@
-"""A small product to serve: people rate things, and a model says who will like what.
+"""A small product to serve: people rate things, and a model says who will like what."""
 
-Run as a process, ``shop.py <root> <port>`` serves it; imported, it makes what the server reads.
-"""
-
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -111,5 +107,6 @@ def request(person, at, price=10.0):
     }
 
 
-if __name__ == "__main__":
-    serve(app(Path(sys.argv[1])), port=int(sys.argv[2]))
+def run(root: Path, port: int) -> None:
+    """Serve what is below ``root`` until told to end."""
+    serve(app(root), port=port)
