@@ -178,6 +178,4 @@ def _live(state) -> list[LiveModel]:
 
 
 TestLife = Life.TestCase
-TestLife.settings = settings(
-    max_examples=25, stateful_step_count=25, suppress_health_check=[HealthCheck.too_slow]
-)
+TestLife.settings = settings(max_examples=25, stateful_step_count=25, suppress_health_check=[HealthCheck.too_slow])
