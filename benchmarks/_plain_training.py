@@ -26,7 +26,7 @@ from mlops_assets.evaluation.evaluate import evaluate
 from mlops_assets.evaluation.explain import explain
 from mlops_assets.evaluation.plots import plot_explanation, plot_metrics
 from mlops_assets.evaluation.report import EvaluationReport
-from mlops_assets.features.assets import feature_table
+from mlops_assets.features.engine import feature_table
 from mlops_assets.features.polars_engine import PolarsEngine
 from mlops_assets.gates.checks import record_judgement
 from mlops_assets.gates.panel import Panel, judge_all

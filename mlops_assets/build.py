@@ -17,6 +17,7 @@ from mlops_assets.delivery.assets import build_delivery_asset
 from mlops_assets.errors import InvalidDefinition
 from mlops_assets.evaluation.assets import build_evaluation_asset, build_model_card_asset
 from mlops_assets.evaluation.card import CardFacts
+from mlops_assets.evaluation.jobs import build_backtest_job
 from mlops_assets.features.assets import build_feature_asset
 from mlops_assets.gates.checks import build_gate_checks
 from mlops_assets.ledger.entry import Ledger
@@ -31,6 +32,7 @@ from mlops_assets.serving.prediction import PredictionLog
 from mlops_assets.serving.served import ServedProduct
 from mlops_assets.training.assets import build_candidate_asset, build_training_set_asset
 from mlops_assets.training.backend import TrainingBackend
+from mlops_assets.training.jobs import build_reproduce_job
 from mlops_assets.training.registry import ModelRegistry
 
 TRAINING_STAGES = ("dataset", "quarantine", "training_set", "candidate", "evaluation", "model_card")
@@ -133,6 +135,26 @@ def build_jobs(product: ModelProduct) -> list[Any]:
             f"{name}_monitor", selection=monitoring, description="Look at one window of predictions for drift and loss."
         ),
         *build_release_jobs(name),
+        build_reproduce_job(
+            name,
+            views=product.views,
+            request_features=product.request_features,
+            recipes=product.recipes,
+            label=product.label,
+            entity=product.entity,
+            event_time=product.event_time,
+            split=product.split,
+        ),
+        build_backtest_job(
+            name,
+            recipes=product.recipes,
+            features=product.features,
+            metrics=product.metrics,
+            label=product.label,
+            cluster=product.entity,
+            event_time=product.event_time,
+            split=product.split,
+        ),
     ]
 
 

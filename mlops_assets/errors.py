@@ -13,6 +13,7 @@
     │   └── SnapshotCorrupt    stored bytes no longer match their digest
     ├── FeatureError           a feature cannot be computed as it was declared
     ├── TrainingFailed         the training process ended without a model
+    ├── NotReproduced          trained again from its recorded inputs, a model came out another
     ├── EvaluationError        a model or a golden set cannot be scored
     ├── LedgerError
     │   ├── LedgerConflict     another decision on this product came first
@@ -74,6 +75,10 @@ class FeatureError(MlopsError):
 
 class TrainingFailed(MlopsError):
     """The training process ended without a model."""
+
+
+class NotReproduced(MlopsError):
+    """What was made again from its recorded inputs is not what was recorded."""
 
 
 class EvaluationError(MlopsError):

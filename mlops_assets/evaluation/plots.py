@@ -1,5 +1,6 @@
 """Pictures of an evaluation: metrics with their intervals, and what the model looks at."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,6 +54,23 @@ def plot_explanation(explanation: Explanation) -> "Figure":
         axes.set(xlabel="contribution to the raw score (SHAP)", title="What the model looks at")
     axes.set_yticks(range(count), explanation.features[:count], fontsize="small")
     axes.invert_yaxis()
+    return figure
+
+
+def plot_folds(reports: Sequence[EvaluationReport], names: Sequence[str]) -> "Figure":
+    """Return one panel per metric: its value with its interval in each report, which ``names`` name in order."""
+    from matplotlib.figure import Figure
+
+    metrics = sorted({metric for report in reports for metric in report.candidate_metrics})
+    figure = Figure(figsize=(7, 0.6 + 1.6 * max(1, len(metrics))), layout="constrained")
+    for axes, metric in zip(figure.subplots(max(1, len(metrics)), 1, squeeze=False)[:, 0], metrics, strict=False):
+        for place, report in enumerate(reports):
+            if found := report.candidate_metrics.get(metric):
+                axes.plot([place, place], [found.low, found.high], color=CANDIDATE, linewidth=2.5)
+                axes.plot(place, found.value, "o", color=CANDIDATE)
+        axes.set_xticks(range(len(names)), names, fontsize="small")
+        axes.set_title(metric, fontsize="small", loc="left")
+        axes.margins(x=0.1)
     return figure
 
 

@@ -11,7 +11,7 @@ import polars as pl
 from mlops_assets.data.assets import consumed
 from mlops_assets.data.plot import inline_png
 from mlops_assets.data.snapshot import SnapshotStore
-from mlops_assets.features.engine import FeatureEngine
+from mlops_assets.features.engine import FeatureEngine, feature_table
 from mlops_assets.features.polars_engine import PolarsEngine
 from mlops_assets.features.view import FeatureView
 
@@ -57,14 +57,6 @@ def build_feature_asset(view: FeatureView, engine: FeatureEngine | None = None) 
         )
 
     return feature_view
-
-
-def feature_table(view: FeatureView, events: pl.DataFrame, engine: FeatureEngine) -> pl.DataFrame:
-    """Return entity, event_time and the features at each distinct pair of them, sorted."""
-    keys = [view.entity, view.event_time]
-    missing = [key for key in keys if key not in events.columns]
-    spine = events if missing else events.select(keys).unique().sort(keys)  # the engine says what is missing
-    return pl.concat([spine, engine.features_at(view, events, spine)], how="horizontal")
 
 
 def _description(view: FeatureView) -> str:

@@ -19,3 +19,11 @@ class FeatureEngine(Protocol):
         Raises ``FeatureError`` naming view and column when a column is missing or of the wrong type, when an entity or
         a time is null, and when a number is NaN, infinite or out of range.
         """
+
+
+def feature_table(view: FeatureView, events: pl.DataFrame, engine: FeatureEngine) -> pl.DataFrame:
+    """Return entity, event_time and the features at each distinct pair of them, sorted."""
+    keys = [view.entity, view.event_time]
+    missing = [key for key in keys if key not in events.columns]
+    spine = events if missing else events.select(keys).unique().sort(keys)  # the engine says what is missing
+    return pl.concat([spine, engine.features_at(view, events, spine)], how="horizontal")

@@ -25,6 +25,8 @@ class Kind(StrEnum):
     RECIPE_PROPOSED = "recipe_proposed"  # recipe (a declared recipe's name), why
     # candidate, version, snapshot, training_set, recipe, features (snapshot that serving features come from), run_id
     CANDIDATE_REGISTERED = "candidate_registered"
+    # candidate, equal, stages: [{stage, recorded, found}], environment: {recorded, found}, run_id
+    REPRODUCED = "reproduced"
     # candidate, champion (or null), report (digest), verdict, judgements: [{gate, verdict, reason, evidence}],
     # evaluation (the report itself, with the golden set's digest), run_id
     JUDGED = "judged"

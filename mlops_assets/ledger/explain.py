@@ -150,6 +150,9 @@ def _words(entry: Entry, champion: Digest) -> Iterator[tuple[str, Mapping[str, A
             )
         case Kind.JUDGED:
             yield from _judged(body)
+        case Kind.REPRODUCED:
+            outcome = "the same model came out" if body["equal"] else "ANOTHER model came out"
+            yield f"made again from its recorded inputs: {outcome} (run {str(body.get('run_id', ''))[:8]})", {}
         case Kind.APPROVED | Kind.REJECTED:
             yield f"{entry.kind.value} by {body['by']}: {body['why']}", {}
         case Kind.RELEASED:

@@ -16,14 +16,14 @@ from mlops_assets.data.plot import inline_png
 from mlops_assets.data.snapshot import SnapshotStore
 from mlops_assets.errors import FeatureError, TrainingFailed
 from mlops_assets.features.view import FeatureView, RequestFeature
-from mlops_assets.ledger.canonical import Digest, digest_of
+from mlops_assets.ledger.canonical import Digest
 from mlops_assets.ledger.entry import Entry, Kind, Ledger
 from mlops_assets.training.backend import TrainedCandidate, TrainingBackend
 from mlops_assets.training.job import TrainingJob
 from mlops_assets.training.provenance import find_provenance
 from mlops_assets.training.recipe import Recipe, TimeSplit
 from mlops_assets.training.registry import ModelRegistry, RegisteredModel
-from mlops_assets.training.training_set import LabelExpression, TrainingSet, build_training_set
+from mlops_assets.training.training_set import TrainingSet, assemble, training_set_digest
 
 
 def build_training_set_asset(
@@ -60,20 +60,16 @@ def build_training_set_asset(
         dataset = consumed(context, dataset_key)
         tables = {view: consumed(context, key) for view, key in view_keys.items()}
         _refuse_other_dataset(product, dataset, tables)
-        rows = snapshots.read(dataset.digest)
-        _refuse_missing_label(product, rows, label)
-        built = build_training_set(
-            rows.rename({label: _known(label)}),
+        parts = assemble(
+            product,
+            snapshots.read(dataset.digest),
             {view: snapshots.read(table.digest) for view, table in tables.items()},
             request_features,
             split=split,
             event_time=event_time,
-            label=LabelExpression(name=label, expression=_known(label)),
+            label=label,
             entity=entity,
         )
-        parts = TrainingSet(train=built.train.drop(_known(label)), golden=built.golden.drop(_known(label)))
-        if faults := parts.faults(label):
-            raise TrainingFailed(f"{product}: no training set: {'; '.join(faults)}; widen the data or change the split")
         inputs = {dataset_key.to_user_string(): dataset.digest}
         inputs |= {view_keys[view].to_user_string(): table.digest for view, table in tables.items()}
         return _training_set_result(parts, snapshots, inputs, label=label, event_time=event_time)
@@ -203,7 +199,7 @@ def _training_set_result(
     parts: TrainingSet, snapshots: SnapshotStore, inputs: Mapping[str, Digest], *, label: str, event_time: str
 ) -> dg.MaterializeResult[Any]:
     train, golden = snapshots.write(parts.train).digest, snapshots.write(parts.golden).digest
-    digest = digest_of({"train": train, "golden": golden})
+    digest = training_set_digest(train, golden)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(digest),
         metadata={
@@ -237,16 +233,6 @@ def _rows_over_time(parts: TrainingSet, event_time: str) -> str:
 
 def _mean(frame: pl.DataFrame, label: str) -> float:
     return float(frame.select(pl.col(label).mean()).item())
-
-
-def _known(label: str) -> str:
-    """Return the name that the label's column goes by while features are computed, so that none of them can read it."""
-    return f"{label}__known_later"
-
-
-def _refuse_missing_label(product: str, rows: pl.DataFrame, label: str) -> None:
-    if label not in rows.columns:
-        raise TrainingFailed(f"{product}: the dataset has no label column {label!r}; it has {rows.columns}")
 
 
 def _refuse_other_dataset(product: str, dataset: Consumed, tables: Mapping[FeatureView, Consumed]) -> None:

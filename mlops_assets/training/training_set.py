@@ -12,6 +12,7 @@ import polars as pl
 from mlops_assets.errors import FeatureError, TrainingFailed
 from mlops_assets.features.request import RequestFeatures
 from mlops_assets.features.view import FeatureView, RequestFeature
+from mlops_assets.ledger.canonical import Digest, digest_of
 from mlops_assets.training.recipe import TimeSplit
 
 
@@ -76,10 +77,43 @@ def build_training_set(
     return TrainingSet(train=complete.filter(~is_golden), golden=complete.filter(is_golden))
 
 
-def require_two_classes(frame: pl.DataFrame, label: str, product: str) -> None:
-    """Raise ``TrainingFailed``, with the counts, unless ``label`` is never null and has both classes, 0 and 1."""
-    if faults := _label_faults(frame, label):
-        raise TrainingFailed(f"{product}: {'; '.join(faults)}; widen the data or change the label's expression")
+def assemble(
+    product: str,
+    dataset: pl.DataFrame,
+    views: Mapping[FeatureView, pl.DataFrame],
+    request_features: Sequence[RequestFeature],
+    *,
+    split: TimeSplit,
+    event_time: str,
+    label: str,
+    entity: str,
+) -> TrainingSet:
+    """Return the training set whose label is a column of ``dataset``, which no feature can read.
+
+    Raises ``TrainingFailed`` when nothing can be learned from it or judged on it, else what ``build_training_set``
+    raises.
+    """
+    if label not in dataset.columns:
+        raise TrainingFailed(f"{product}: the dataset has no label column {label!r}; it has {dataset.columns}")
+    known_later = f"{label}__known_later"
+    built = build_training_set(
+        dataset.rename({label: known_later}),
+        views,
+        request_features,
+        split=split,
+        event_time=event_time,
+        label=LabelExpression(name=label, expression=known_later),
+        entity=entity,
+    )
+    parts = TrainingSet(train=built.train.drop(known_later), golden=built.golden.drop(known_later))
+    if faults := parts.faults(label):
+        raise TrainingFailed(f"{product}: no training set: {'; '.join(faults)}; widen the data or change the split")
+    return parts
+
+
+def training_set_digest(train: Digest, golden: Digest) -> Digest:
+    """Return the one name of both parts."""
+    return digest_of({"train": train, "golden": golden})
 
 
 def _features_of_rows(dataset: pl.DataFrame, view: FeatureView, table: pl.DataFrame, event_time: str) -> pl.DataFrame:

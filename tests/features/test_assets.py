@@ -9,7 +9,8 @@ import pytest
 
 from mlops_assets.data.local import LocalSnapshots
 from mlops_assets.errors import FeatureError
-from mlops_assets.features.assets import build_feature_asset, feature_table
+from mlops_assets.features.assets import build_feature_asset
+from mlops_assets.features.engine import feature_table
 from mlops_assets.features.polars_engine import PolarsEngine
 from mlops_assets.features.view import Aggregate, FeatureView
 

@@ -37,8 +37,10 @@ PARAMS = {"num_boost_round": 8, "num_leaves": 4, "min_data_in_leaf": 5}
 RECIPES = (
     Recipe(name="trees", params=PARAMS, **LIGHTGBM),
     Recipe(name="broken", trainer="odd_trainers:raise_error", loader="odd_trainers:load_constant"),
+    Recipe(name="random", trainer="odd_trainers:train_by_chance", loader="odd_trainers:load_constant"),
     Recipe(name="constant", trainer="odd_trainers:train_constant", loader="odd_trainers:load_constant"),
 )
+REQUEST = (RequestFeature(name="price_squared", expression="price * price"),)
 SPLIT = TimeSplit(golden=timedelta(days=10))
 
 
@@ -66,14 +68,13 @@ def dataset_asset(rows):
 
 
 def assets(rows):
-    request = (RequestFeature(name="price_squared", expression="price * price"),)
     return [
         dataset_asset(rows),
         build_feature_asset(VIEW),
         build_training_set_asset(
             "shop",
             views=(VIEW,),
-            request_features=request,
+            request_features=REQUEST,
             label="liked",
             entity="user",
             event_time="at",

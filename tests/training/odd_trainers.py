@@ -1,6 +1,7 @@
 """Trainers that misbehave; the training process imports them by name."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -8,6 +9,8 @@ import time
 from pathlib import Path
 
 import numpy as np
+
+from mlops_assets.training.package import read_package
 
 
 class Constant:
@@ -28,7 +31,11 @@ def train_constant(frame, *, features, label, params, seed, progress):
 
 
 def load_constant(directory):
-    return Constant(float((directory / "value.txt").read_text()), ("a", "b"))
+    return Constant(float((directory / "value.txt").read_text()), read_package(directory).features)
+
+
+def train_by_chance(frame, *, features, **_):
+    return Constant(random.random(), features)
 
 
 def raise_error(frame, **_):
