@@ -220,7 +220,6 @@ def _evaluation_metadata(report: EvaluationReport, inputs: Mapping[str, Digest])
     return {
         "digest": report.digest,
         "inputs": dg.MetadataValue.json(dict(inputs)),
-        "report": dg.MetadataValue.json(report.to_json()),
         "candidate": report.candidate,
         "champion": report.champion or "none",
         "golden": report.golden,
@@ -229,6 +228,7 @@ def _evaluation_metadata(report: EvaluationReport, inputs: Mapping[str, Digest])
         "metrics": dg.MetadataValue.md(_metrics_table(report)),
         "intervals": dg.MetadataValue.md(inline_png(plot_metrics(report))),
         **series,
+        "report": dg.MetadataValue.json(report.to_json()),
     }
 
 

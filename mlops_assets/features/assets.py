@@ -13,7 +13,7 @@ from mlops_assets.data.plot import inline_png
 from mlops_assets.data.snapshot import SnapshotStore
 from mlops_assets.features.engine import FeatureEngine, feature_table
 from mlops_assets.features.polars_engine import PolarsEngine
-from mlops_assets.features.view import FeatureView
+from mlops_assets.features.view import FeatureView, spoken
 
 _MOST_PLOTS = 12
 
@@ -61,7 +61,7 @@ def build_feature_asset(view: FeatureView, engine: FeatureEngine | None = None) 
 
 def _description(view: FeatureView) -> str:
     rows = [
-        f"| `{f.name}` | {f.function} | `{f.column}` | {f.window if f.window is not None else 'all time'} |"
+        f"| `{f.name}` | {f.function} | `{f.column}` | {spoken(f.window) if f.window else 'all time'} |"
         for f in view.features
     ]
     introduction = view.description or f"Features of `{view.entity}` at each `{view.event_time}`, strictly before it."

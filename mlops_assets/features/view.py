@@ -160,3 +160,13 @@ def _repeated(names: Iterable[str]) -> list[str]:
 
 def _is_finite_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def spoken(duration: timedelta) -> str:
+    """Return a duration as people say it.
+
+    >>> spoken(timedelta(days=365)), spoken(timedelta(minutes=90))
+    ('365 days', '1:30:00')
+    """
+    days, rest = divmod(duration, timedelta(days=1))
+    return str(duration) if rest else f"{days} day{'' if days == 1 else 's'}"

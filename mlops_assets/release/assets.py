@@ -229,13 +229,14 @@ def _deployment_facts(state: ProductState, changes: Sequence[str], entries: Sequ
         "weights": dg.MetadataValue.md(f"| version | traffic |\n| --- | --- |\n{rows}"),
         "phase": state.rollout.phase if state.rollout else "nothing released",
         "champion": state.champion.digest if state.champion else "none",
-        "changes": dg.MetadataValue.json(list(changes)),
+        "changes": dg.MetadataValue.md("\n".join(f"- {change}" for change in changes) or "none"),
         "traffic_over_time": dg.MetadataValue.md(inline_png(_traffic_plot(entries))),
     }
 
 
 def _traffic_plot(entries: Sequence[Entry]) -> Any:
     """Draw the percent of each version after every entry."""
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
     from matplotlib.figure import Figure
 
     states: list[ProductState] = []
@@ -250,7 +251,10 @@ def _traffic_plot(entries: Sequence[Entry]) -> Any:
     axes.spines[["top", "right"]].set_visible(False)
     if states and states[-1].weights:
         axes.legend(fontsize=7, frameon=False)
-    figure.autofmt_xdate()
+    if times:
+        locator: Any = AutoDateLocator()  # type: ignore[no-untyped-call]
+        axes.xaxis.set_major_locator(locator)
+        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
     return figure
 
 

@@ -55,7 +55,8 @@ def _project_traffic(state: ProductState, product: str, target: ServingTarget) -
     target.apply(product, plan)
     if not is_served(state, product=product, target=target):
         raise ServiceUnavailable(f"{product}: the target took the plan {plan.to_json()} but serves another; look at it")
-    return [f"traffic: {plan.weights}"]
+    shares = ", ".join(f"{_short(digest)} {percent} %" for digest, percent in plan.weights.items())
+    return [f"traffic: {shares or 'nobody answers'}"]
 
 
 def _project_aliases(state: ProductState, product: str, registry: ModelRegistry) -> list[str]:
@@ -64,4 +65,9 @@ def _project_aliases(state: ProductState, product: str, registry: ModelRegistry)
     if {name: found[name] for name in ALIASES if name in found} == wanted:
         return []
     registry.set_aliases(product, wanted)
-    return [f"aliases: {wanted}"]
+    names = ", ".join(f"{alias} = {_short(digest)}" for alias, digest in wanted.items())
+    return [f"aliases: {names or 'none'}"]
+
+
+def _short(digest: str) -> str:
+    return digest.removeprefix("sha256:")[:12]

@@ -15,7 +15,7 @@ from mlops_assets.data.assets import Consumed, consumed
 from mlops_assets.data.plot import inline_png
 from mlops_assets.data.snapshot import SnapshotStore
 from mlops_assets.errors import FeatureError, TrainingFailed
-from mlops_assets.features.view import FeatureView, RequestFeature
+from mlops_assets.features.view import FeatureView, RequestFeature, spoken
 from mlops_assets.ledger.canonical import Digest
 from mlops_assets.ledger.entry import Entry, Kind, Ledger
 from mlops_assets.training.backend import TrainedCandidate, TrainingBackend
@@ -52,7 +52,8 @@ def build_training_set_asset(
         kinds={"polars", "parquet"},
         tags={"stage": "training"},
         owners=list(owners),
-        description=f"Rows of the dataset beside the features each had at its moment; golden: the last {split.golden}.",
+        description="Rows of the dataset beside the features each had at its moment; golden: "
+        f"the last {spoken(split.golden)}.",
     )
     def training_set(
         context: dg.AssetExecutionContext, snapshots: dg.ResourceParam[SnapshotStore]

@@ -41,7 +41,6 @@ def build_reproduce_job(
     What came of it is an entry of the ledger. Raises ``NotReproduced`` when anything came out another, naming the first
     stage that did.
     """
-
     features = (*(name for view in views for name in view.feature_names), *(f.name for f in request_features))
 
     @dg.op(name=f"{product}_make_again", description="Make a registered model again from its recorded dataset.")

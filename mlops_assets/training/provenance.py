@@ -1,5 +1,6 @@
 """Which code, in which environment, from which inputs: what one must know to train the same model again."""
 
+import functools
 import platform
 import re
 import subprocess
@@ -52,6 +53,7 @@ def find_provenance(inputs: Mapping[str, Digest], *, code: Path | None = None) -
     return Provenance(git_commit=commit or None, dirty=dirty, environment=environment_digest(), inputs=dict(inputs))
 
 
+@functools.cache  # it reads the metadata of every distribution: a second of work for what a process does not change
 def environment_digest() -> Digest:
     """Return the digest of the Python version and the sorted ``name==version`` of all installed distributions."""
     installed = {f"{_normal(d.name)}=={d.version}" for d in distributions() if d.name}
