@@ -3,20 +3,18 @@
 import sys
 from pathlib import Path
 
-from mlops_assets.build import served_product
 from mlops_assets.products.recommendations import RECOMMENDATIONS
 from mlops_assets.serving.app import build_app
 from mlops_assets.serving.server import serve
-from resources.local import local_platform, prediction_log
+from resources.stores import local_registry, local_snapshots, prediction_log
 
 
 def main(home: Path, port: int) -> None:
     """Serve until told to end."""
-    platform = local_platform(home)
     app = build_app(
-        [served_product(RECOMMENDATIONS)],
-        snapshots=platform.snapshots,
-        registry=platform.registry,
+        [RECOMMENDATIONS.served],
+        snapshots=local_snapshots(home),
+        registry=local_registry(home),
         log=prediction_log(home),
         state_dir=home / "serving",
     )

@@ -2,7 +2,7 @@
 
 import sys
 
-from deployments.processes import HOME, Processes, dagster_environment, start_serving
+from deployments.processes import HOME, Processes, await_serving, dagster_environment, start_serving
 
 UI_PORT = 3000
 
@@ -11,6 +11,7 @@ def main() -> int:
     """Run both until Ctrl-C."""
     with Processes(HOME / "logs") as processes:
         start_serving(processes)
+        await_serving(processes)
         processes.start(
             "dagster",
             *(sys.executable, "-m", "dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(UI_PORT)),

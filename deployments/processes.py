@@ -79,11 +79,15 @@ class Processes:
                 raise ServiceUnavailable(f"{name} ended with {process.returncode}; see {self.logs / name}.log")
 
 
-def start_serving(processes: Processes, *, patience_seconds: float = 60) -> None:
-    """Start the prediction server and wait until it answers."""
+def start_serving(processes: Processes) -> None:
+    """Start the prediction server."""
     if _answers():
         raise ServiceUnavailable(f"something already answers at {SERVING_URL}: end it first (a make dev elsewhere?)")
     processes.start("serving", sys.executable, "-m", "deployments.serve")
+
+
+def await_serving(processes: Processes, *, patience_seconds: float = 60) -> None:
+    """Return when the prediction server answers."""
     wait_for(_answers, "the prediction server to answer", patience_seconds, alive=processes.check)
 
 

@@ -4,21 +4,22 @@ import sys
 from urllib.parse import urlsplit
 
 from deployments.processes import HOME, SERVING_URL
-from mlops_assets.build import served_product
 from mlops_assets.products import PRODUCTS
 from mlops_assets.serving.app import build_app
 from mlops_assets.serving.server import serve
-from resources.local import local_platform, prediction_log
+from resources.stores import local_registry, local_snapshots, prediction_log
 
 
 def main() -> int:
     """Serve until told to end."""
-    platform = local_platform(HOME)
-    platform.registry.aliases(PRODUCTS[0].name)  # opens the registry, so that the first plan need not wait for it
+    import lightgbm  # noqa: F401 - imported, like the registry opened, so that the first plan need not wait for it
+
+    registry = local_registry(HOME)
+    registry.aliases(PRODUCTS[0].name)
     app = build_app(
-        [served_product(product) for product in PRODUCTS],
-        snapshots=platform.snapshots,
-        registry=platform.registry,
+        [product.served for product in PRODUCTS],
+        snapshots=local_snapshots(HOME),
+        registry=registry,
         log=prediction_log(HOME),
         state_dir=HOME / "serving",
     )

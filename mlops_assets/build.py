@@ -29,7 +29,6 @@ from mlops_assets.release.sensors import build_approval_sensor, build_rollout_se
 from mlops_assets.release.target import ServingTarget
 from mlops_assets.retraining.sensors import build_drift_sensor, build_performance_sensor, build_proposals_sensor
 from mlops_assets.serving.prediction import PredictionLog
-from mlops_assets.serving.served import ServedProduct
 from mlops_assets.training.assets import build_candidate_asset, build_training_set_asset
 from mlops_assets.training.backend import TrainingBackend
 from mlops_assets.training.jobs import build_reproduce_job
@@ -167,25 +166,8 @@ def build_sensors(product: ModelProduct, platform: Platform) -> Iterable[dg.Sens
         growth = policy.minimum_growth
         yield build_new_data_sensor(name, source, minimum_growth=growth, interval_seconds=seconds)
     yield build_proposals_sensor(name, interval_seconds=seconds)
-    yield build_performance_sensor(name, window_size=product.monitoring_window, limit=1, interval_seconds=2 * seconds)
+    yield build_performance_sensor(name, window_size=product.monitoring_window, limit=1, interval_seconds=3 * seconds)
     yield build_drift_sensor(name, policy, interval_seconds=seconds)
     approvals = product.profile.approvals
     yield build_approval_sensor(name, approvals_needed=approvals, interval_seconds=seconds)
     yield build_rollout_sensor(name, product.analysis, interval_seconds=seconds)
-
-
-def served_product(product: ModelProduct) -> ServedProduct:
-    """Return what the prediction server must know of ``product``."""
-    dtypes = {name: column.dtype.type for name, column in product.contract.schema.columns.items()}
-    return ServedProduct(
-        name=product.name,
-        entity=product.entity,
-        event_time=product.event_time,
-        event_key=product.event_key,
-        outcome=product.outcome,
-        inputs=product.inputs,
-        schema=dtypes,
-        views=product.views,
-        request_features=product.request_features,
-        derived=product.derived,
-    )

@@ -25,6 +25,7 @@ from mlops_assets.release.canary import Canary
 from mlops_assets.release.live import LiveAnalysis
 from mlops_assets.release.rollout import RolloutStrategy
 from mlops_assets.retraining.policy import RetrainingPolicy
+from mlops_assets.serving.served import ServedProduct
 from mlops_assets.serving.tensors import DATATYPES
 from mlops_assets.training.recipe import Recipe, TimeSplit
 
@@ -121,6 +122,22 @@ class ModelProduct:
     def metric_names(self) -> frozenset[str]:
         """Names of the metrics an evaluation computes."""
         return frozenset(metric.name for metric in self.metrics)
+
+    @property
+    def served(self) -> ServedProduct:
+        """What the prediction server must know of the product."""
+        return ServedProduct(
+            name=self.name,
+            entity=self.entity,
+            event_time=self.event_time,
+            event_key=self.event_key,
+            outcome=self.outcome,
+            inputs=self.inputs,
+            schema={name: column.dtype.type for name, column in self.contract.schema.columns.items()},
+            views=self.views,
+            request_features=self.request_features,
+            derived=self.derived,
+        )
 
     def _faults(self) -> Iterator[str]:
         if not _NAME.fullmatch(self.name):

@@ -7,16 +7,16 @@ import numpy as np
 import polars as pl
 
 from deployments.demo import ratings
-from deployments.demo.location import PRODUCT
 from deployments.demo.pictures import DriftBar, Event, LiveSequence, MetricPoint
 from deployments.demo.report import Act, DemoStory
 from mlops_assets.evaluation.report import EvaluationReport
 from mlops_assets.ledger.entry import Entry, Kind, Ledger
 from mlops_assets.ledger.explain import why_live
 from mlops_assets.ledger.state import fold
+from mlops_assets.products.recommendations import RECOMMENDATIONS as PRODUCT
 from mlops_assets.training.lightgbm import LightGBMModel
 from mlops_assets.training.package import load_model
-from resources.local import local_platform, prediction_log
+from resources.stores import local_registry, local_snapshots, prediction_log
 
 NAME = PRODUCT.name
 METRICS = ("brier", "roc_auc")
@@ -135,12 +135,11 @@ def _shap(entries: Sequence[Entry], home: Path) -> dict[str, float]:
     champion = fold(entries).champion
     if champion is None:
         return {}
-    platform = local_platform(home)
-    model = load_model(platform.registry.fetch(NAME, champion.digest, home / "report"))
+    model = load_model(local_registry(home).fetch(NAME, champion.digest, home / "report"))
     if not isinstance(model, LightGBMModel):
         return {}
     judged = fold(entries).judged[champion.digest]
-    rows = platform.snapshots.read(judged.body["evaluation"]["golden"])
+    rows = local_snapshots(home).read(judged.body["evaluation"]["golden"])
     values = np.abs(model.contributions(rows)[:, :-1]).mean(axis=0)
     return dict(zip(model.features, map(float, values), strict=True))
 

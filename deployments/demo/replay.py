@@ -1,7 +1,8 @@
 """Real traffic: held-out ratings asked as requests, each followed by its true outcome.
 
 Each user's ratings are asked one after the other, as in life: the next request may use what the last outcome taught.
-Several users are served at once. The rate is limited, so that the two cores are left to what is being shown.
+Several users are served at once. The rate is limited, so that the two cores are left to what is being shown: a portion
+is asked quickly, then a trickle until the next portion, so that ratings do not run out while a rollout step is taken.
 """
 
 import asyncio
@@ -23,8 +24,10 @@ class Replay:
     url: str
     product: str
     frame: pl.DataFrame
-    rate_per_second: float = 200.0
+    rate_per_second: float = 300.0
+    trickle_per_second: float = 15.0
     concurrency: int = 6
+    portion: int | None = None
     sent: int = 0
     failed: list[str] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -35,6 +38,10 @@ class Replay:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._play()), daemon=True)
         self._thread.start()
         return self
+
+    def ask_more(self, requests: int) -> None:
+        """Ask the next portion at full rate."""
+        self.portion = self.sent + requests
 
     def stop(self) -> None:
         """Stop after the requests under way."""
@@ -53,7 +60,7 @@ class Replay:
 
     async def _play(self) -> None:
         users = iter(self.frame.partition_by("user_id", maintain_order=True))
-        pace = _pace(self.rate_per_second)
+        pace = _pace(self._rate)
         async with aiohttp.ClientSession(self.url, timeout=aiohttp.ClientTimeout(30), raise_for_status=True) as client:
             await asyncio.gather(*(self._serve(client, users, pace) for _ in range(self.concurrency)))
 
@@ -67,6 +74,10 @@ class Replay:
                 await asyncio.sleep(pace())
                 await self._ask(client, row)
 
+    def _rate(self) -> float:
+        within = self.portion is None or self.sent < self.portion
+        return self.rate_per_second if within else self.trickle_per_second
+
     async def _ask(self, client: aiohttp.ClientSession, row: dict[str, Any]) -> None:
         try:
             async with client.post(f"/v2/models/{self.product}/infer", json=as_request(row)) as answer:
@@ -78,13 +89,13 @@ class Replay:
             self.failed.append(repr(error))
 
 
-def _pace(rate: float) -> Callable[[], float]:
-    """Return a function that says how many seconds to wait so that calls keep to ``rate`` per second."""
+def _pace(rate: Callable[[], float]) -> Callable[[], float]:
+    """Return a function that says how many seconds to wait so that calls keep to ``rate()`` per second."""
     due = time.monotonic()
 
     def wait() -> float:
         nonlocal due
-        due = max(due + 1 / rate, time.monotonic() - 1.0)
+        due = max(due + 1 / rate(), time.monotonic() - 1.0)
         return max(0.0, due - time.monotonic())
 
     return wait

@@ -4,8 +4,10 @@ Every run is launched by a sensor; this file only delivers data, proposes recipe
 says what must happen, waits for it, and says what did. The exit code is 0 only if every act ended as it must.
 """
 
+import importlib
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,21 +15,28 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from deployments.demo import ratings
-from deployments.demo.gather import gather
-from deployments.demo.location import PRODUCT
 from deployments.demo.replay import Replay
 from deployments.demo.report import Act, write_report
-from deployments.processes import HOME, SERVING_URL, Processes, await_daemon, start_daemon, start_serving, wait_for
+from deployments.processes import (
+    HOME,
+    SERVING_URL,
+    Processes,
+    await_daemon,
+    await_serving,
+    start_daemon,
+    start_serving,
+    wait_for,
+)
 from mlops_assets.errors import MlopsError
 from mlops_assets.ledger.entry import Entry, Kind, Ledger
 from mlops_assets.ledger.explain import why_live
 from mlops_assets.ledger.state import ProductState, fold
-from resources.local import local_ledger
+from resources.stores import local_ledger
 
-NAME = PRODUCT.name
-SOURCE = HOME / "source" / PRODUCT.source
+NAME = "recommendations"
+SOURCE = HOME / "source" / "ratings"
 PATIENCE_SECONDS = 240
-REQUESTS_PER_SECOND = 200.0
+FIRST_PORTION, NEXT_PORTION = 8000, 1200  # requests asked quickly before each step of a rollout
 FINAL = ("COMPLETED", "ROLLED_BACK")
 
 
@@ -84,7 +93,7 @@ class Stage:
 
     def rollout_end(self, sequence: int, frame: pl.DataFrame) -> tuple[Entry, Replay]:
         """Play ``frame`` as traffic until the rollout that was released after ``sequence`` ends."""
-        replay = Replay(url=SERVING_URL, product=NAME, frame=frame, rate_per_second=REQUESTS_PER_SECOND).start()
+        replay = Replay(url=SERVING_URL, product=NAME, frame=frame, portion=FIRST_PORTION).start()
         told = sequence
         try:
             while True:
@@ -96,6 +105,7 @@ class Stage:
                 told = step.sequence
                 if rollout["phase"] in FINAL:
                     return step, replay
+                replay.ask_more(NEXT_PORTION)
         finally:
             replay.stop()
             self.say(f"  {replay.sent} requests answered with their outcomes, {len(replay.failed)} failed")
@@ -106,6 +116,7 @@ def first_release(stage: Stage) -> None:
     title = "1. First release"
     begin = stage.open(title)
     ratings.deliver(SOURCE, "until-2000", ratings.between(None, ratings.year(2001)))
+    await_serving(stage.processes)
     judged = stage.judged(begin)
     stage.wait(begin, "the release", Kind.RELEASED)
     replay = Replay(
@@ -174,9 +185,8 @@ def drift(stage: Stage) -> None:
     people = ratings.between(ratings.year(2012), None)  # nobody has been asked about these ratings yet
     campaign, later = people.filter(is_family), people.filter(~is_family)
     crowd = 24  # a campaign brings many people at once, and drift is told from people, not from requests
-    replay = Replay(
-        url=SERVING_URL, product=NAME, frame=campaign, rate_per_second=REQUESTS_PER_SECOND, concurrency=crowd
-    ).start()
+    replay = Replay(url=SERVING_URL, product=NAME, frame=campaign, concurrency=crowd).start()
+    threading.Thread(target=_import_what_the_report_needs, daemon=True).start()
     found = stage.wait(begin, "drift to be found", Kind.DRIFT_FOUND)
     replay.stop()
     columns = list(found.body["columns"])
@@ -217,6 +227,8 @@ def main() -> int:
                 act(stage)
         except MlopsError as error:
             stage.close("the story", "goes on to its end", f"{type(error).__name__}: {error}", ok=False)
+        from deployments.demo.gather import gather
+
         report = write_report(HOME / "report.html", gather(stage.ledger, stage.acts, HOME))
     for told in stage.acts:
         print(f"{'ok    ' if told.ok else 'FAILED'}  {told.name:32} {told.happened}")
@@ -228,8 +240,15 @@ def _set_the_stage(stage: Stage) -> None:
     stage.say("starting the prediction server and the Dagster daemon")
     SOURCE.mkdir(parents=True, exist_ok=True)
     start_daemon(stage.processes, "deployments.demo.location", "deployments/demo/warm.yaml")
-    start_serving(stage.processes)
+    ratings.ratings()  # read while the others start
     await_daemon(stage.processes)
+    start_serving(stage.processes)
+
+
+def _import_what_the_report_needs() -> None:
+    """Spend the waiting time on what takes seconds to import."""
+    for module in ("deployments.demo.gather", "lightgbm", "mlflow"):
+        importlib.import_module(module)
 
 
 def _propose(stage: Stage, recipe: str, reason: str) -> None:

@@ -106,7 +106,7 @@ def test_each_gate_is_a_blocking_check_of_the_evaluation(location):
 
 
 def test_jobs_have_the_names_people_launch_them_with(location):
-    ways = ("train", "monitor", "release", "rollout", "rollback", "approve")
+    ways = ("train", "monitor", "release", "rollout", "rollback", "approve", "reproduce", "backtest")
     assert set(location["jobs"]) == {f"{name}_{way}" for name in named(PRODUCTS) for way in ways}
     assert all(location["jobs"].values())
 
