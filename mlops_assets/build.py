@@ -166,7 +166,7 @@ def build_sensors(product: ModelProduct, platform: Platform) -> Iterable[dg.Sens
         growth = policy.minimum_growth
         yield build_new_data_sensor(name, source, minimum_growth=growth, interval_seconds=seconds)
     yield build_proposals_sensor(name, interval_seconds=seconds)
-    yield build_performance_sensor(name, window_size=product.monitoring_window, limit=1, interval_seconds=3 * seconds)
+    yield build_performance_sensor(name, window_size=product.monitoring_window, limit=1, interval_seconds=2 * seconds)
     yield build_drift_sensor(name, policy, interval_seconds=seconds)
     approvals = product.profile.approvals
     yield build_approval_sensor(name, approvals_needed=approvals, interval_seconds=seconds)

@@ -20,6 +20,7 @@ from resources.stores import local_registry, local_snapshots, prediction_log
 
 NAME = PRODUCT.name
 METRICS = ("brier", "roc_auc")
+SHAP_ROWS = 2000
 
 
 def gather(ledger: Ledger, acts: Sequence[Act], home: Path) -> DemoStory:
@@ -131,7 +132,7 @@ def _live_sequences(entries: Sequence[Entry]) -> list[LiveSequence]:
 
 
 def _shap(entries: Sequence[Entry], home: Path) -> dict[str, float]:
-    """Return the mean absolute SHAP value by feature of the live model, over the golden rows of its evaluation."""
+    """Return the mean absolute SHAP value by feature of the live model, over some golden rows of its evaluation."""
     champion = fold(entries).champion
     if champion is None:
         return {}
@@ -139,7 +140,8 @@ def _shap(entries: Sequence[Entry], home: Path) -> dict[str, float]:
     if not isinstance(model, LightGBMModel):
         return {}
     judged = fold(entries).judged[champion.digest]
-    rows = local_snapshots(home).read(judged.body["evaluation"]["golden"])
+    golden = local_snapshots(home).read(judged.body["evaluation"]["golden"])
+    rows = golden.sample(min(SHAP_ROWS, golden.height), seed=0)
     values = np.abs(model.contributions(rows)[:, :-1]).mean(axis=0)
     return dict(zip(model.features, map(float, values), strict=True))
 

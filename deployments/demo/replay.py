@@ -3,6 +3,7 @@
 Each user's ratings are asked one after the other, as in life: the next request may use what the last outcome taught.
 Several users are served at once. The rate is limited, so that the two cores are left to what is being shown: a portion
 is asked quickly, then a trickle until the next portion, so that ratings do not run out while a rollout step is taken.
+Of each user at most ``most_per_user`` ratings are played: evidence counts people, and their first ratings.
 """
 
 import asyncio
@@ -24,10 +25,11 @@ class Replay:
     url: str
     product: str
     frame: pl.DataFrame
-    rate_per_second: float = 300.0
+    rate_per_second: float = 200.0
     trickle_per_second: float = 15.0
     concurrency: int = 6
     portion: int | None = None
+    most_per_user: int | None = None
     sent: int = 0
     failed: list[str] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -68,7 +70,7 @@ class Replay:
         self, client: aiohttp.ClientSession, users: Iterator[pl.DataFrame], pace: Callable[[], float]
     ) -> None:
         for user in users:
-            for row in user.iter_rows(named=True):
+            for row in user.head(self.most_per_user or user.height).iter_rows(named=True):
                 if self._stop.is_set():
                     return
                 await asyncio.sleep(pace())

@@ -36,7 +36,8 @@ from resources.stores import local_ledger
 NAME = "recommendations"
 SOURCE = HOME / "source" / "ratings"
 PATIENCE_SECONDS = 240
-FIRST_PORTION, NEXT_PORTION = 8000, 1200  # requests asked quickly before each step of a rollout
+FIRST_PORTION, NEXT_PORTION = 4000, 700  # requests asked quickly before each step of a rollout
+MOST_PER_USER = 80
 FINAL = ("COMPLETED", "ROLLED_BACK")
 
 
@@ -93,7 +94,9 @@ class Stage:
 
     def rollout_end(self, sequence: int, frame: pl.DataFrame) -> tuple[Entry, Replay]:
         """Play ``frame`` as traffic until the rollout that was released after ``sequence`` ends."""
-        replay = Replay(url=SERVING_URL, product=NAME, frame=frame, portion=FIRST_PORTION).start()
+        replay = Replay(
+            url=SERVING_URL, product=NAME, frame=frame, portion=FIRST_PORTION, most_per_user=MOST_PER_USER
+        ).start()
         told = sequence
         try:
             while True:
