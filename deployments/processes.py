@@ -53,6 +53,8 @@ class Processes:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for process in self.running.values():
+            _signal(process.pid, signal.SIGINT)  # all at once, so that their endings take the time of one
         for name in reversed(list(self.running)):
             self.end(name)
 

@@ -36,7 +36,7 @@ from resources.stores import local_ledger
 NAME = "recommendations"
 SOURCE = HOME / "source" / "ratings"
 PATIENCE_SECONDS = 240
-FIRST_PORTION, NEXT_PORTION = 4000, 700  # requests asked quickly before each step of a rollout
+FIRST_PORTION, NEXT_PORTION = 5000, 700  # requests asked quickly before each step of a rollout
 MOST_PER_USER = 80
 FINAL = ("COMPLETED", "ROLLED_BACK")
 
