@@ -119,6 +119,7 @@ def verdicts(told):
     return {words[1]: words[0] for words in lines if words and words[0] in ("PASSED", "FAILED", "INCONCLUSIVE")}
 
 
+@pytest.mark.services
 def test_launch_waits_for_the_run_prints_each_gates_verdict_and_answers_zero(launch, home):
     code, told, _ = launch("films_train")
     assert verdicts(told) == {"at_least_roc_auc": "PASSED", "superior_brier": "PASSED"}
@@ -138,6 +139,7 @@ def test_launch_answers_one_when_a_gate_halted_the_run_and_says_which_and_why(la
     assert code == command.GATE_HALTED == 1
 
 
+@pytest.mark.services
 def test_launching_an_unknown_job_answers_at_once_and_names_it(launch):
     code, told, trouble = launch("films_trian")
     assert code == command.RUN_FAILED == 2

@@ -78,7 +78,8 @@ def test_a_killed_writer_leaves_a_valid_chain_with_all_it_was_told(shared_url, l
         for _ in range(lives):
             acknowledged = int(writer.stdout.readline())
         writer.send_signal(signal.SIGKILL)
-        told, _ = writer.communicate(timeout=DEADLINE)
+        told = writer.stdout.read()
+        assert writer.wait(timeout=DEADLINE) == -signal.SIGKILL
         whole = [line for line in told.splitlines(keepends=True) if line.endswith("\n")]
         acknowledged = int(whole[-1]) if whole else acknowledged
         # One more may have been written than was told, never less; and none by half.

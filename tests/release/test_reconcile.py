@@ -83,8 +83,8 @@ def test_reconcile_is_idempotent_and_says_what_it_changed(world):
     world.serving = FakeServing()
     changes = world.reconcile()
     assert len(changes) == 1
-    assert "traffic" in changes[0]
-    assert candidate in changes[0]
+    assert changes[0].startswith("traffic: ")
+    assert f"{candidate.removeprefix('sha256:')[:12]} 5 %" in changes[0]
     assert world.reconcile() == ()
     assert len(world.serving.history) == 1
 

@@ -34,6 +34,10 @@ def load_constant(directory):
     return Constant(float((directory / "value.txt").read_text()), read_package(directory).features)
 
 
+def load_with_other_features(directory):
+    return Constant(float((directory / "value.txt").read_text()), ("b", "a"))
+
+
 def train_by_chance(frame, *, features, **_):
     return Constant(random.random(), features)
 

@@ -1,6 +1,3 @@
-import json
-import re
-
 import pytest
 from odd_trainers import Constant, HalfSaved
 
@@ -48,7 +45,7 @@ def test_a_save_that_fails_half_way_leaves_nothing(tmp_path):
         (b'{"loader": 3, "features": ["a"], "origin": {}}', "names no loader"),
         (b'{"loader": "gone:load", "features": ["a"], "origin": {}}', "could not read the model"),
         (b'{"loader": "odd_trainers:raise_error", "features": ["a"], "origin": {}}', "wrong phase"),
-        (json.dumps({"loader": PACKAGE.loader, "features": ["a"], "origin": {}}).encode(), "its package says"),
+        (b'{"loader": "odd_trainers:load_with_other_features", "features": ["a"], "origin": {}}', "its package says"),
     ],
 )
 def test_an_odd_package_is_refused_by_name(saved, content, words):
@@ -56,4 +53,4 @@ def test_an_odd_package_is_refused_by_name(saved, content, words):
     path.unlink() if content is None else path.write_bytes(content)
     with pytest.raises(EvaluationError, match=words) as refused:
         load_model(saved)
-    assert re.search(str(saved), str(refused.value))
+    assert str(saved) in str(refused.value)

@@ -20,13 +20,12 @@ def odd(trainer, **changes):
     return Recipe(name=trainer, trainer=f"odd_trainers:{trainer}", loader="odd_trainers:load_constant", **changes)
 
 
-def test_the_same_inputs_give_the_same_digest_in_two_processes_and_another_seed_another(train, recipe, rows):
-    one, two = (train(recipe, rows).digest for _ in range(2))
-    assert one == two
-    assert train(Recipe.from_json(recipe.to_json() | {"seed": 4}), rows).digest != one
+def test_the_seed_reaches_the_trainer(train, rows):
+    trained = [train(odd("train_constant", seed=seed), rows) for seed in (3, 4)]
+    assert trained[0].digest != trained[1].digest
 
 
-def test_a_trained_candidate_can_be_loaded_and_leaves_nothing_behind(train, recipe, rows):
+def test_a_candidate_can_be_loaded_leaves_nothing_behind_and_comes_out_the_same_in_another_process(train, recipe, rows):
     def look(trained):
         assert digest_of_directory(trained.directory) == trained.digest
         assert {path.name for path in trained.directory.iterdir()} == {"model.txt", "package.json"}
@@ -37,14 +36,15 @@ def test_a_trained_candidate_can_be_loaded_and_leaves_nothing_behind(train, reci
     assert trained.seconds > 0
     assert np.mean((scores > 0.5) == rows["label"].to_numpy()) > 0.95
     assert list(train.workdir.iterdir()) == []
+    assert train(recipe, rows).digest == trained.digest
 
 
-def test_progress_is_streamed_to_the_run(train, recipe, rows):
+def test_progress_is_streamed_to_the_run(train, rows):
     with dg.DagsterInstance.ephemeral() as instance:
-        train(recipe, rows, instance=instance)
+        train(odd("train_constant"), rows, instance=instance)
         (run,) = instance.get_runs()
         messages = [entry.message for entry in instance.all_logs(run.run_id)]
-    assert any("step 5: train_binary_logloss" in message for message in messages)
+    assert any("step 1: train_mean" in message for message in messages)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_a_timeout_ends_the_trainer_and_what_it_started(train, rows, tmp_path, u
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_a_run_that_is_ended_takes_its_training_along(train, rows, recipe, tmp_path, until, running, number):
+def test_a_run_that_is_ended_takes_its_training_along(train, rows, tmp_path, until, running, number):
     pids, workdir = tmp_path / "pids", tmp_path / "training"
     program = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
@@ -116,7 +116,7 @@ def test_a_run_that_is_ended_takes_its_training_along(train, rows, recipe, tmp_p
     finally:
         run.kill()
         run.wait()
-    train(recipe, rows)  # the next training removes what the killed one could not
+    train(odd("train_constant"), rows)  # the next training removes what the killed one could not
     assert list(workdir.iterdir()) == []
 
 

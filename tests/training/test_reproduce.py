@@ -39,7 +39,7 @@ def last_entry(home):
 
 
 def test_a_model_made_again_from_its_recorded_dataset_is_the_same_and_the_ledger_says_so(tmp_path):
-    candidate = trained(tmp_path, "trees")
+    candidate = trained(tmp_path, "constant")
     result = reproduce(tmp_path, candidate)
     entry = last_entry(tmp_path)
     assert entry.kind is Kind.REPRODUCED
