@@ -25,7 +25,7 @@ class Replay:
     url: str
     product: str
     frame: pl.DataFrame
-    rate_per_second: float = 200.0
+    rate_per_second: float = 250.0
     trickle_per_second: float = 15.0
     concurrency: int = 6
     portion: int | None = None

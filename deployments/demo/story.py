@@ -36,7 +36,8 @@ from resources.stores import local_ledger
 NAME = "recommendations"
 SOURCE = HOME / "source" / "ratings"
 PATIENCE_SECONDS = 240
-FIRST_PORTION, NEXT_PORTION = 5000, 700  # requests asked quickly before each step of a rollout
+FIRST_PORTION, NEXT_PORTION = 3500, 700  # requests asked quickly before each step of a rollout
+LARGER_PORTION = 5000  # a retrained model gains less than a new one, so its first step needs more people
 MOST_PER_USER = 80
 FINAL = ("COMPLETED", "ROLLED_BACK")
 
@@ -92,10 +93,10 @@ class Stage:
             self.say(f"  {judgement['verdict']:12} {judgement['gate']:24} {judgement['reason']}")
         return entry
 
-    def rollout_end(self, sequence: int, frame: pl.DataFrame) -> tuple[Entry, Replay]:
+    def rollout_end(self, sequence: int, frame: pl.DataFrame, *, portion: int = FIRST_PORTION) -> tuple[Entry, Replay]:
         """Play ``frame`` as traffic until the rollout that was released after ``sequence`` ends."""
         replay = Replay(
-            url=SERVING_URL, product=NAME, frame=frame, portion=FIRST_PORTION, most_per_user=MOST_PER_USER
+            url=SERVING_URL, product=NAME, frame=frame, portion=portion, most_per_user=MOST_PER_USER
         ).start()
         told = sequence
         try:
@@ -192,15 +193,16 @@ def drift(stage: Stage) -> None:
     threading.Thread(target=_import_what_the_report_needs, daemon=True).start()
     found = stage.wait(begin, "drift to be found", Kind.DRIFT_FOUND)
     replay.stop()
-    columns = list(found.body["columns"])
-    stage.say(f"  drift in {', '.join(columns)}")
+    stage.say(f"  drift in {', '.join(found.body['columns'])}")
     asked = stage.wait(found.sequence, "retraining to be requested", Kind.RETRAINING_REQUESTED)
+    (cause,) = (entry for entry in stage.ledger.entries(NAME) if entry.sequence == asked.body["cause"])
     judged = stage.judged(asked.sequence)
     released = stage.wait(begin, "the release", Kind.RELEASED)
-    stage.rollout_end(released.sequence, later)
+    stage.rollout_end(released.sequence, later, portion=LARGER_PORTION)
     champion = stage.state.champion
     promoted = champion is not None and champion != before and champion.digest == judged.body["candidate"]
-    ok = "genre_children" in columns and asked.body["cause"] == found.sequence and promoted
+    columns = cause.body["columns"]  # of a later window, if drift was found again before the sensor looked
+    ok = cause.kind is Kind.DRIFT_FOUND and "genre_children" in columns and promoted
     stage.close(
         title, "names the columns, retrains, promotes", f"{len(columns)} columns named; retrained model live", ok
     )
