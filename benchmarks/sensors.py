@@ -85,7 +85,7 @@ def _seconds(products: list[str], resources: dict[str, Any]) -> tuple[float, flo
 
 
 def sensor_tick_1000_products() -> dict[str, Any]:
-    """Return seconds of one busy tick of all sensors of 1,000 products; the baseline is 1,000 times that of one product.
+    """Return seconds of one busy tick of all sensors of 1,000 products; the baseline is 1,000 times one product's.
 
     The ratio is baseline / ours: 1 is linear in the number of products.
     """
