@@ -44,7 +44,7 @@ def gather(ledger: Ledger, acts: Sequence[Act], home: Path) -> DemoStory:
         why_live=why_live(entries, NAME).to_text(),
         ledger=entries,
         verified_entries=ledger.verify(),
-        attribution=(ratings.__doc__ or "").split("\n\n")[1],
+        attribution=ratings.ATTRIBUTION,
     )
 
 

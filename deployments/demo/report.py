@@ -52,7 +52,7 @@ tr:last-child td { border-bottom: 0; }
 .good { color: var(--good); } .bad { color: var(--bad); }
 svg { width: 100%; height: auto; display: block; }
 code, pre, .mono { font-family: ui-monospace, monospace; font-size: 12.5px; }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0; line-height: 1.6; padding: 14px 16px;
+pre { white-space: pre; overflow-x: auto; margin: 0; line-height: 1.6; padding: 14px 16px;
   background: var(--page); border-radius: 10px; }
 .scroll { max-height: 520px; overflow: auto; } .scroll td { font-size: 13px; }
 .mono { overflow-wrap: anywhere; } .fixed { white-space: nowrap; }

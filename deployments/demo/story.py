@@ -223,7 +223,7 @@ def why(stage: Stage) -> None:
 def main() -> int:
     """Tell the story from a clean start and return 0 if every act ended as it must."""
     shutil.rmtree(HOME, ignore_errors=True)
-    print(__doc__.split("\n\n")[0], "\n", ratings.__doc__.split("\n\n")[1], sep="", flush=True)
+    print(__doc__.split("\n\n")[0], "\n", ratings.ATTRIBUTION, sep="", flush=True)
     with Processes(HOME / "logs") as processes:
         stage = Stage(ledger=local_ledger(HOME), processes=processes)
         try:
