@@ -12,6 +12,7 @@
     │   ├── SnapshotMissing    no snapshot has that digest
     │   └── SnapshotCorrupt    stored bytes no longer match their digest
     ├── FeatureError           a feature cannot be computed as it was declared
+    │   └── FeaturesAbsent     an entity has no event that lives, and its view refuses that
     ├── TrainingFailed         the training process ended without a model
     ├── NotReproduced          trained again from its recorded inputs, a model came out another
     ├── EvaluationError        a model or a golden set cannot be scored
@@ -71,6 +72,10 @@ class SnapshotCorrupt(DataError):
 
 class FeatureError(MlopsError):
     """A feature cannot be computed as it was declared."""
+
+
+class FeaturesAbsent(FeatureError):
+    """An entity has no event that still lives, and the view's policy is to refuse that."""
 
 
 class TrainingFailed(MlopsError):

@@ -134,7 +134,7 @@ def _read(tree: Any) -> Node:
     }
     if form not in readers:
         raise _RefusedError(f"not every engine computes {form} exactly")
-    return readers[form](content)  # type: ignore[no-any-return, no-untyped-call]
+    return readers[form](content)  # type: ignore[no-untyped-call]
 
 
 _CASE = ("predicate", "truthy", "falsy")
@@ -270,7 +270,7 @@ def to_polars(node: Node) -> pl.Expr:
         "column": lambda: _polars_column(value, node.kind),
         "literal": lambda: pl.lit(value, dtype=_DTYPES[node.kind]),
         "arithmetic": lambda left, right: _polars_finite(_ARITHMETIC[value][1](left, right)),
-        "compare": lambda left, right: _COMPARISONS[value][1](left, right),
+        "compare": lambda left, right: _polars_compare(value, left, right),
         "text": lambda inner: _polars_text(inner, *value),
         "and": lambda left, right: left & right,
         "or": lambda left, right: left | right,
@@ -293,6 +293,11 @@ def _polars_column(name: str, kind: Kind) -> pl.Expr:
 
 def _polars_finite(result: pl.Expr) -> pl.Expr:
     return pl.when(result.is_finite()).then(result)
+
+
+def _polars_compare(name: str, left: pl.Expr, right: pl.Expr) -> pl.Expr:
+    result: pl.Expr = _COMPARISONS[name][1](left, right)
+    return result
 
 
 def _polars_text(inner: pl.Expr, test: str, text: str) -> pl.Expr:

@@ -1,160 +1,386 @@
-"""The online engine: the same features, kept in memory and read at any moment in microseconds.
+"""The online engine: state per entity, changed by events, read at any moment; the same features as in batch.
 
-Per entity and column it keeps the times and values that are not null, sorted, with exact prefix sums in Python
-integers; a window is two binary searches. Equal to the batch engine bit for bit, because both follow ``meaning.py``.
-
-Costs: a read is O(log n) per feature, except a windowed ``min`` or ``max``, which looks at the window's values. An
-event newer than all others of its entity is O(1) to add; a late one moves that entity's newer events. Each remembered
-event costs its key and about 150 bytes per column. State is one process's: after a restart, ``bootstrap`` again.
+An entity's events are a tree of tiles (``tiles.py``) whose arithmetic is exact (``parts.py``), in a store
+(``state.py``) that may be this process's memory, a durable file or Redis. A read asks for an entity's root; a small
+entity has nothing else. Of a large one it then asks at once for all tiles that its windows may touch. A write changes
+the tiles on one path, whole or not at all; of two writers to one entity the later reads again. An event that is
+delivered again changes nothing.
 """
 
-from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+import json
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from hashlib import blake2b
+from threading import RLock
 from typing import Any
 
 import polars as pl
 
-from mlops_assets.errors import FeatureError, InvalidDefinition
-from mlops_assets.features.history import History, evaluator
-from mlops_assets.features.meaning import empty_value, instant, number, required, where, window_microseconds
+from mlops_assets.errors import FeatureError, FeaturesAbsent, InvalidDefinition, ServiceUnavailable
+from mlops_assets.features.meaning import (
+    empty_value,
+    instant,
+    ratio_value,
+    required,
+    time_to_live_microseconds,
+    where,
+    window_microseconds,
+)
+from mlops_assets.features.parts import Measures
+from mlops_assets.features.state import MemoryStore, StateStore
+from mlops_assets.features.tiles import (
+    ROOT,
+    Event,
+    Leaf,
+    Record,
+    Window,
+    built,
+    decoded,
+    encoded,
+    inserted,
+    missing_for_insert,
+    recalled,
+    window_of,
+)
 from mlops_assets.features.view import FeatureView
+
+Row = Mapping[str, Any]
+_Tiles = dict[str, Record | None]
+
+MOST_CACHED = 50_000
+"""Entities whose tiles are kept decoded, where nobody else can change them unseen."""
+_ATTEMPTS = 100
+_BATCH = 1000
 
 
 class OnlineFeatures:
-    """The features of views over one stream of events, each event counted once.
+    """The features of views over one stream of events, each event counted once, kept in ``store`` (memory).
 
-    ``event_key`` names the columns that identify an event: of several events with one key the first counts. Raises
-    ``InvalidDefinition`` if the views are at fault, have different sources, or share a feature's name.
+    ``event_key`` names the columns that identify an event, for views that declare none. Raises ``InvalidDefinition``
+    if the views are at fault, have different sources, or share a feature's name.
     """
 
-    def __init__(self, views: Iterable[FeatureView], *, event_key: tuple[str, ...]) -> None:
-        declared = tuple(views)
-        if faults := _faults(declared, event_key):
+    def __init__(
+        self, views: Iterable[FeatureView], *, event_key: tuple[str, ...] = (), store: StateStore | None = None
+    ) -> None:
+        declared = tuple(
+            view if view.event_key or not event_key else replace(view, event_key=event_key) for view in views
+        )
+        if faults := _faults(declared):
             raise InvalidDefinition(faults)
-        self._views = tuple(_ViewState(view) for view in declared)
-        self._event_key = event_key
-        self._seen: set[tuple[Any, ...]] = set()
+        kept = MemoryStore() if store is None else store
+        self._views = tuple(_ViewState(view, kept) for view in declared)
 
     def bootstrap(self, events: pl.DataFrame) -> int:
         """Add many events at once, in any order, and return how many were new.
 
         All are checked before any is added; ``FeatureError`` as in ``add``.
         """
-        needed = {*self._event_key}.union(*(state.columns for state in self._views))
-        if missing := needed - set(events.columns):
-            raise FeatureError(f"the events lack {sorted(missing)}; they have {events.columns}")
-        parsed = [self._parsed(event) for event in events.select(sorted(needed)).iter_rows(named=True)]
-        parsed.sort(key=lambda item: min(then for _, _, then, _ in item[1]))
-        return sum(self._put(key, changes) for key, changes in parsed)
+        needed = dict.fromkeys(name for state in self._views for name in state.view.inputs)
+        if missing := sorted(set(needed) - set(events.columns)):
+            raise FeatureError(f"the events lack {missing}; they have {events.columns}")
+        rows = list(events.select(list(needed)).iter_rows(named=True))
+        parsed = [[state.parsed(row) for row in rows] for state in self._views]
+        counts = [state.put_many(changes) for state, changes in zip(self._views, parsed, strict=True)]
+        return max(counts, default=0)
 
-    def add(self, event: Mapping[str, Any]) -> bool:
-        """Add an event, however late; return whether it was new (``False``: its key was seen, nothing changed).
+    def add(self, event: Row) -> bool:
+        """Add an event, however late; return whether it was new (``False``: it was delivered again).
 
         Raises ``FeatureError``, and changes nothing, when a key, entity or time is missing or null, a column is
-        missing, or a number is NaN, infinite or out of range.
+        missing, a value is refused, or another event has its key; ``ServiceUnavailable`` when the store is.
         """
-        return self._put(*self._parsed(event))
+        changes = [state.parsed(event) for state in self._views]
+        are_new = [state.put(change.entity, change.event) for state, change in zip(self._views, changes, strict=True)]
+        return any(are_new)
 
-    def features(self, entities: Mapping[str, Any], at: datetime) -> dict[str, float | None]:
+    def features(self, entities: Row, at: datetime) -> dict[str, Any]:
         """Return all features of all views at a moment: of the entities given by column, seeing only events before it.
 
-        An entity without events has empty windows. Raises ``FeatureError`` when an entity is missing, null, or of
-        another type than the events' (42 and "42" are not the same user).
+        Raises ``FeatureError`` when an entity is missing, null, or of another type than the events' (42 and "42" are
+        not the same user), and ``FeaturesAbsent`` when an entity is absent and its view refuses that.
         """
+        return self.features_of([entities], at)[0]
+
+    def features_of(self, rows: Sequence[Row], at: datetime) -> list[dict[str, Any]]:
+        """Return the features of several rows at one moment, read together."""
         now = instant(at, "at")
-        found: dict[str, float | None] = {}
+        found: list[dict[str, Any]] = [{} for _ in rows]
         for state in self._views:
-            state.read(entities, now, found)
+            for values, row in zip(found, state.read(rows, now), strict=True):
+                values.update(row)
         return found
 
-    def _parsed(self, event: Mapping[str, Any]) -> tuple[tuple[Any, ...], list["_Change"]]:
-        key = tuple(required(event, column, "the event's key") for column in self._event_key)
-        return key, [state.parsed(event) for state in self._views]
+    def absent(self, entities: Row, at: datetime) -> tuple[str, ...]:
+        """Return the names of the views whose entity is absent at a moment: unknown, or past its time to live."""
+        now = instant(at, "at")
+        return tuple(state.view.name for state in self._views if state.is_absent(entities, now))
 
-    def _put(self, key: tuple[Any, ...], changes: Sequence["_Change"]) -> bool:
-        if key in self._seen:
-            return False
-        self._seen.add(key)
-        for state, entity, then, values in changes:
-            state.put(entity, then, values)
-        return True
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """A checked event of one view."""
+
+    entity: Any
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """How one aggregate is read: its window's and its measure's place, and the function of what they hold."""
+
+    name: str
+    window: int
+    measure: int
+    value: Callable[[Any, int], Any]
 
 
 class _ViewState:
-    """One view's histories, by entity and column."""
+    """One view's entities in a store."""
 
-    def __init__(self, view: FeatureView) -> None:
+    def __init__(self, view: FeatureView, store: StateStore) -> None:
         self.view = view
-        self._read = {
-            column: any(f.column == column and f.function != "count" for f in view.features)
-            for column in dict.fromkeys(feature.column for feature in view.features)
-        }
-        self.columns = {view.entity, view.event_time, *self._read}
-        places = {column: place for place, column in enumerate(self._read)}
-        self._plan = [
-            (f.name, places[f.column], evaluator(f.function), window_microseconds(f), empty_value(f))
-            for f in view.features
+        self._store = store
+        self._measures = Measures(view)
+        times = {view.event_time, view.known_time}
+        self._marked = [name for name in view.inputs if name not in times]
+        self._lock = RLock()
+        self._prefix = f"{view.name}:{view.digest.removeprefix('sha256:')[:16]}:"
+        self._cache: OrderedDict[str, _Tiles] = OrderedDict()
+        self._generation = store.generation()
+        self._type: str | None = None
+        lives = time_to_live_microseconds(view)
+        self._windows = list(dict.fromkeys([*([lives] if lives else []), *map(window_microseconds, view.aggregates)]))
+        self._lives = lives is not None
+        places, finisher = self._measures.places, self._measures.finisher
+        self._steps = [
+            _Step(f.name, self._windows.index(window_microseconds(f)), places[f.name], finisher(f))
+            for f in view.aggregates
         ]
-        self._empty = {feature.name: empty_value(feature) for feature in view.features}
-        self._histories: dict[Any, list[History]] = {}
-        self._type: type | None = None
+        self._empty = {feature.name: empty_value(feature) for feature in view.aggregates}
 
-    def parsed(self, event: Mapping[str, Any]) -> "_Change":
-        """Return the checked change that the event makes here."""
-        entity = self._entity(event)
-        moment = required(event, self.view.event_time, f"an event of feature view {self.view.name!r}")
-        return self, entity, instant(moment, where(self.view, self.view.event_time)), self._values(event)
+    def parsed(self, row: Row) -> _Change:
+        """Return the checked event."""
+        view, what = self.view, f"an event of feature view {self.view.name!r}"
+        entity = required(row, view.entity, what)
+        then = instant(required(row, view.event_time, what), where(view, view.event_time))
+        known = then
+        if view.known_time is not None:
+            known = instant(required(row, view.known_time, what), where(view, view.known_time))
+        key = tuple(required(row, column, "the event's key") for column in view.event_key)
+        self._entity_key(entity)
+        values = self._measures.of_event(row)
+        mark = _text([row[name] for name in self._marked])
+        digest = blake2b(f"{then}{mark}".encode(), digest_size=8).hexdigest()
+        return _Change(entity, Event(then, known, _text(key), digest, values))
 
-    def put(self, entity: Any, then: int, values: Sequence[float | None]) -> None:
-        """Make a checked change."""
-        histories = self._histories.get(entity)
-        if histories is None:
-            self._type = type(entity)
-            histories = self._histories[entity] = [History() for _ in self._read]
-        for history, value in zip(histories, values, strict=True):
-            if value is not None:
-                history.insert(then, value)
+    def _entity_key(self, entity: Any) -> str:
+        if entity is None:
+            raise FeatureError(f"{where(self.view, self.view.entity)} is null")
+        kind = type(entity).__name__
+        if self._type is None:
+            self._recall_type()
+        if self._type is not None and kind != self._type:
+            name = where(self.view, self.view.entity)
+            raise FeatureError(f"{name} holds {self._type}, found the {kind} {entity!r}")
+        return f"{self._prefix}{entity}"
 
-    def read(self, entities: Mapping[str, Any], now: int, found: dict[str, float | None]) -> None:
-        """Put the view's features at ``now`` into ``found``."""
-        histories = self._histories.get(self._entity(entities))
-        if histories is None:
-            found.update(self._empty)
-            return
-        ends = [bisect_left(history.times, now) for history in histories]
-        for name, place, function, window, empty in self._plan:
-            history, end = histories[place], ends[place]
-            start = 0 if window is None else bisect_left(history.times, now - window, 0, end)
-            found[name] = function(history, start, end) if start < end else empty
+    def _recall_type(self) -> None:
+        ((record,),) = self._store.read([(self._prefix + "\0type", [ROOT])])
+        self._type = record.decode() if record else None
 
-    def _entity(self, row: Mapping[str, Any]) -> Any:
-        entity = required(row, self.view.entity, f"feature view {self.view.name!r}")
-        if self._type is not None and type(entity) is not self._type:
-            raise FeatureError(
-                f"{where(self.view, self.view.entity)} holds {self._type.__name__}, "
-                f"found the {type(entity).__name__} {entity!r}"
-            )
-        return entity
+    def _remember_type(self, entity: Any) -> None:
+        if self._type is None:
+            if not self._store.write_new({self._prefix + "\0type": {ROOT: type(entity).__name__.encode()}}):
+                self._count_write()
+            self._recall_type()
+            self._entity_key(entity)
 
-    def _values(self, event: Mapping[str, Any]) -> list[float | None]:
-        values: list[float | None] = []
-        for column, is_read in self._read.items():
-            if column not in event:
-                raise FeatureError(f"{where(self.view, column)} is missing from the event, which has {sorted(event)}")
-            value = event[column]
-            counted = None if value is None else 1.0
-            values.append(number(value, where(self.view, column)) if is_read else counted)
+    def put(self, entity: Any, event: Event) -> bool:
+        """Put an event away; return whether it was new."""
+        self._remember_type(entity)
+        key = self._entity_key(entity)
+        with self._lock:
+            for _ in range(_ATTEMPTS):
+                tiles = self._tiles([key])[0]
+                is_whole = True
+                while is_whole and (missing := missing_for_insert(tiles, event)):
+                    is_whole = self._fetch([(key, tiles, missing)])
+                if is_whole:
+                    changed, is_new = self._changed(tiles, entity, event)
+                    if not changed or self._write(key, tiles, changed):
+                        return is_new
+                self._cache.pop(key, None)  # somebody wrote in between: read again from the root
+        raise ServiceUnavailable(f"feature view {self.view.name!r}: entity {entity!r} is being changed all the time")
+
+    def _changed(self, tiles: _Tiles, entity: Any, event: Event) -> tuple[dict[str, Record], bool]:
+        """Return the tiles that the event changes, and whether it is new."""
+        try:
+            again = recalled(tiles, event)
+        except ValueError:
+            text = f"two different events of {entity!r} have the key {event.key}"
+            raise FeatureError(f"feature view {self.view.name!r}: {text}; the first counts") from None
+        return (inserted(self._measures, tiles, event), True) if again is None else (again, False)
+
+    def _write(self, key: str, tiles: _Tiles, changed: dict[str, Record]) -> bool:
+        root = tiles.get(ROOT)
+        records = {field: encoded(tile) for field, tile in changed.items()}
+        if not self._store.write(key, root.version if root else 0, records):
+            return False
+        self._count_write()
+        tiles.update(changed)
+        return True
+
+    def _count_write(self) -> None:
+        if self._generation is not None:
+            self._generation += 1
+
+    def put_many(self, changes: Sequence[_Change]) -> int:
+        """Put events away, those of entities that are new in one go; return how many were new."""
+        by_entity: dict[Any, list[Event]] = {}
+        for change in changes:
+            by_entity.setdefault(change.entity, []).append(change.event)
+        count, batch = 0, dict[str, tuple[Any, dict[str, bytes]]]()
+        for entity, events in by_entity.items():
+            self._remember_type(entity)
+            batch[self._entity_key(entity)] = (entity, self._tree(entity, events))
+            if len(batch) == _BATCH:
+                count += self._put_new(batch, by_entity)
+                batch = {}
+        return count + self._put_new(batch, by_entity)
+
+    def _tree(self, entity: Any, events: Sequence[Event]) -> dict[str, bytes]:
+        return {field: encoded(tile) for field, tile in built(self._measures, self._leaf(entity, events)).items()}
+
+    def _leaf(self, entity: Any, events: Sequence[Event]) -> Leaf:
+        """Return one leaf of any size; of events with one key one is left, known when it was first known."""
+        once: dict[Any, Event] = {}
+        for event in events:
+            other = once.setdefault(event.key, event)
+            if other.mark != event.mark:
+                text = f"two different events of {entity!r} have the key {event.key}"
+                raise FeatureError(f"feature view {self.view.name!r}: {text}; the first counts")
+            if event.known < other.known:
+                once[event.key] = event
+        kept = sorted(once.values(), key=lambda event: event.then)
+        known = tuple(event.known for event in kept)
+        times = tuple(event.then for event in kept)
+        columns = tuple(tuple(event.values[place] for event in kept) for place in range(len(self._measures.measures)))
+        keys, marks = tuple(event.key for event in kept), tuple(event.mark for event in kept)
+        return Leaf(times, None if known == times else known, keys, marks, columns)
+
+    def _put_new(self, batch: Mapping[str, tuple[Any, dict[str, bytes]]], events: Mapping[Any, list[Event]]) -> int:
+        existing = set(self._store.write_new({key: records for key, (_, records) in batch.items()}))
+        if len(existing) < len(batch):
+            self._count_write()
+        count = 0
+        for key, (entity, _) in batch.items():
+            if key in existing:
+                count += sum(self.put(entity, event) for event in events[entity])
+            else:
+                self._cache.pop(key, None)
+                count += len({event.key for event in events[entity]})
+        return count
+
+    def read(self, rows: Sequence[Row], now: int) -> list[dict[str, Any]]:
+        """Return the view's features of each row's entity at ``now``."""
+        windows = self._windows_of(rows, now, self._windows)
+        return [self._values(row, own, now) for row, own in zip(rows, windows, strict=True)]
+
+    def is_absent(self, row: Row, now: int) -> bool:
+        """Return whether the entity has no event that still lives."""
+        window = self._windows[0] if self._lives else None
+        return self._windows_of([row], now, [window])[0][0].is_empty
+
+    def _windows_of(self, rows: Sequence[Row], now: int, wanted: Sequence[int | None]) -> list[list[Window]]:
+        what = f"feature view {self.view.name!r}"
+        keys = [self._entity_key(required(row, self.view.entity, what)) for row in rows]
+        starts = [None if window is None else now - window for window in wanted]
+        with self._lock:
+            for _ in range(_ATTEMPTS):
+                tiles = self._tiles(keys)
+                while True:
+                    windows = [[window_of(own, start, now) for start in starts] for own in tiles]
+                    missing = [set().union(*(window.missing for window in own)) for own in windows]
+                    wants = [item for item in zip(keys, tiles, missing, strict=True) if item[2]]
+                    if not wants:
+                        return windows
+                    if not self._fetch(wants):
+                        break  # somebody wrote in between: read again from the root
+        raise ServiceUnavailable(f"{what}: an entity is being changed all the time")
+
+    def _tiles(self, keys: Sequence[str]) -> list[_Tiles]:
+        """Return what is cached of entities, where that can be trusted; else nothing."""
+        generation = self._store.generation()
+        if generation is None:
+            return [{} for _ in keys]
+        if generation != self._generation:
+            self._cache.clear()
+            self._generation = generation
+        found = [self._cache.setdefault(key, {}) for key in keys]
+        for key in keys:
+            self._cache.move_to_end(key)
+        while len(self._cache) > max(MOST_CACHED, len(keys)):
+            self._cache.popitem(last=False)
+        return found
+
+    def _fetch(self, wants: Sequence[tuple[str, _Tiles, set[str]]]) -> bool:
+        """Read fields; return whether each entity is still at the version of its root."""
+        asked = [(key, [ROOT, *sorted(fields - {ROOT})]) for key, _, fields in wants]
+        for (key, tiles, _), (_, fields), records in zip(wants, asked, self._store.read(asked), strict=True):
+            read = {f: None if record is None else decoded(record) for f, record in zip(fields, records, strict=True)}
+            before, after = tiles.get(ROOT), read[ROOT]
+            if before is not None and (after is None or before.version != after.version):
+                self._cache.pop(key, None)
+                return False
+            tiles.update(read)
+        return True
+
+    def _values(self, row: Row, windows: Sequence[Window], now: int) -> dict[str, Any]:
+        is_absent = windows[0].is_empty if self._lives else all(window.is_empty for window in windows)
+        if is_absent and self.view.absent == "refuse":
+            text = f"{self.view.entity} {row[self.view.entity]!r} has no event" + (" that lives" if self._lives else "")
+            raise FeaturesAbsent(f"feature view {self.view.name!r}: {text}, and the view refuses that")
+        values = dict(self._empty) if is_absent else self._aggregated(windows, now)
+        if not self.view.ratios:
+            return values
+        values |= {ratio.name: ratio_value(ratio, values) for ratio in self.view.ratios}
+        return {name: values[name] for name in self.view.feature_names}
+
+    def _aggregated(self, windows: Sequence[Window], now: int) -> dict[str, Any]:
+        pieces: dict[tuple[int, int], Any] = {}
+        values: dict[str, Any] = {}
+        for step in self._steps:
+            place = (step.window, step.measure)
+            if (piece := pieces.get(place)) is None:
+                piece = pieces[place] = windows[step.window].piece(step.measure)
+            values[step.name] = step.value(piece, now)
         return values
 
 
-_Change = tuple[_ViewState, Any, int, Sequence[float | None]]
+def _text(parts: Iterable[Any]) -> str:
+    """Return a text that is equal for equal values, whatever type a number has."""
+    return json.dumps([_plain(part) for part in parts], separators=(",", ":"))
 
 
-def _faults(views: Sequence[FeatureView], event_key: tuple[str, ...]) -> list[str]:
+def _plain(part: Any) -> Any:
+    if isinstance(part, float | int) and abs(part) < 2**53:
+        return float(part) + 0.0
+    if isinstance(part, date):
+        return instant(part, "a time")
+    return part if isinstance(part, int | float | str | None) else str(part)
+
+
+def _faults(views: Sequence[FeatureView]) -> list[str]:
     found = [fault for view in views for fault in view.faults()]
-    if not event_key:
-        found.append("online features: event_key is empty; name the columns that identify an event")
+    found += [
+        f"online features: feature view {view.name!r} has no event_key; name the columns that identify an event, "
+        "or an event that is delivered again would count twice"
+        for view in views
+        if not view.event_key
+    ]
     if len({view.source for view in views}) > 1:
         sources = {view.name: view.source for view in views}
         found.append(

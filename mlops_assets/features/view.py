@@ -257,7 +257,8 @@ class FeatureView:
             found.extend(part.faults())
         for name in _repeated((*self.feature_names, *(column.name for column in self.columns))):
             found.append(f"feature {name!r} is declared more than once")
-        for name in {self.entity, self.event_time, self.known_time} & set(self.feature_names):
+        taken = {self.entity, self.event_time, self.known_time or self.entity}
+        for name in sorted(taken & set(self.feature_names)):
             found.append(f"feature {name!r} has the name of the entity or event_time column")
         found += [fault for ratio in self.ratios for fault in self._ratio_faults(ratio)]
         return [f"feature view {self.name!r}: {fault}" for fault in found]
