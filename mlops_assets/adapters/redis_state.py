@@ -1,0 +1,140 @@
+"""The online engine's records in Redis, for many servers: each entity is one hash, changed by one script at once.
+
+Needs the extra ``redis``. The server must not evict: state that vanishes entity by entity could not be told from
+entities that never were, so a store refuses a server whose ``maxmemory-policy`` may evict. A server that lost
+everything is noticed at the next read or write by its missing token, and is an error until the store is opened, and
+filled, again.
+"""
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from mlops_assets.errors import ServiceUnavailable
+from mlops_assets.features.state import Records, Wanted
+
+_VERSION = "v"
+_WRITE = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return -1 end
+local version = redis.call('HGET', KEYS[2], 'v') or '0'
+if version ~= ARGV[2] then return 0 end
+redis.call('HSET', KEYS[2], 'v', version + 1, unpack(ARGV, 3))
+return 1
+"""
+_MOST_ARGUMENTS = 7000  # Lua's unpack takes some 8,000
+_SECONDS = 2.0
+
+
+class RedisStore:
+    """A ``StateStore`` on the Redis server at ``url``, under keys that begin with ``prefix``.
+
+    ``timeout`` is the longest that one answer may take, in seconds. Raises ``ServiceUnavailable`` when the server does
+    not answer, is full, or may evict.
+    """
+
+    def __init__(self, url: str, *, prefix: str = "mlops:features:", timeout: float = _SECONDS) -> None:
+        import redis
+
+        self._url, self._prefix = url, prefix
+        self._errors = redis.RedisError
+        self._client: Any = redis.Redis.from_url(
+            url, socket_timeout=timeout, socket_connect_timeout=timeout, decode_responses=False
+        )
+        self._script = self._client.register_script(_WRITE)
+        self._token_key = f"{prefix}token"
+        self._token = self._asked(self._open)
+
+    def _open(self) -> bytes:
+        policy = self._client.config_get("maxmemory-policy").get("maxmemory-policy", "noeviction")
+        if policy != "noeviction":
+            raise ServiceUnavailable(
+                f"Redis at {self._url} has maxmemory-policy {policy}, which may evict features unseen; set noeviction"
+            )
+        self._client.set(self._token_key, uuid.uuid4().hex, nx=True)
+        token = self._client.get(self._token_key)
+        assert isinstance(token, bytes)
+        return token
+
+    def read(self, wanted: Sequence[Wanted]) -> list[list[bytes | None]]:
+        """Return the records of each entity's fields, all asked for in one round trip."""
+
+        def ask() -> list[Any]:
+            pipeline = self._client.pipeline(transaction=False)
+            pipeline.get(self._token_key)
+            for entity, fields in wanted:
+                pipeline.hmget(self._prefix + entity, list(fields))
+            return list(pipeline.execute())
+
+        records: list[list[bytes | None]]
+        token, *records = self._asked(ask)
+        self._refuse_loss(token == self._token)
+        return records
+
+    def write(self, entity: str, version: int, records: Records) -> bool:
+        """Write an entity's records if its version is ``version``."""
+        return self._write_all({entity: records}, version) == []
+
+    def write_new(self, entities: Mapping[str, Records]) -> list[str]:
+        """Write entities that do not exist yet; return those that do."""
+        return self._write_all(entities, 0)
+
+    def _write_all(self, entities: Mapping[str, Records], version: int) -> list[str]:
+        large = {entity for entity, records in entities.items() if 2 * len(records) > _MOST_ARGUMENTS}
+
+        def ask() -> list[Any]:
+            pipeline = self._client.pipeline(transaction=False)
+            for entity, records in entities.items():
+                if entity not in large:
+                    arguments = [part for pair in records.items() for part in pair]
+                    keys = [self._token_key, self._prefix + entity]
+                    self._script(keys=keys, args=[self._token, version, *arguments], client=pipeline)
+            return list(pipeline.execute())
+
+        results = dict(zip([e for e in entities if e not in large], self._asked(ask), strict=True))
+        for entity in large:
+            results[entity] = self._asked(partial(self._write_large, entity, version, entities[entity]))
+        self._refuse_loss(-1 not in results.values())
+        return [entity for entity, result in results.items() if result == 0]
+
+    def _write_large(self, entity: str, version: int, records: Records) -> int:
+        """Write more records than a script takes, by a transaction that fails if the entity changes meanwhile."""
+        import redis
+
+        key = self._prefix + entity
+        with self._client.pipeline(transaction=True) as pipeline:
+            try:
+                pipeline.watch(key, self._token_key)
+                if pipeline.get(self._token_key) != self._token:
+                    return -1
+                if int(pipeline.hget(key, _VERSION) or 0) != version:
+                    return 0
+                pipeline.multi()
+                pipeline.hset(key, mapping={_VERSION: version + 1, **records})
+                pipeline.execute()
+            except redis.WatchError:
+                return 0
+        return 1
+
+    def generation(self) -> int | None:
+        """Return ``None``: other servers write as well."""
+        return None
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _refuse_loss(self, is_there: bool) -> None:
+        if not is_there:
+            raise ServiceUnavailable(
+                f"Redis at {self._url} lost the features under {self._prefix!r}: restore it, or open the store again "
+                "and fill it from a snapshot; nothing was changed"
+            )
+
+    def _asked(self, ask: Callable[[], Any]) -> Any:
+        try:
+            return ask()
+        except self._errors as error:
+            raise ServiceUnavailable(
+                f"Redis at {self._url} cannot serve features: {error}; what was not acknowledged may be sent again"
+            ) from error
