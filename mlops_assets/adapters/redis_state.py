@@ -13,6 +13,7 @@ from typing import Any
 
 from mlops_assets.errors import ServiceUnavailable
 from mlops_assets.features.state import Records, Wanted
+from mlops_assets.features.tiles import Record, decoded, encoded
 
 _VERSION = "v"
 _WRITE = """
@@ -56,7 +57,7 @@ class RedisStore:
         assert isinstance(token, bytes)
         return token
 
-    def read(self, wanted: Sequence[Wanted]) -> list[list[bytes | None]]:
+    def read(self, wanted: Sequence[Wanted]) -> list[list[Record | None]]:
         """Return the records of each entity's fields, all asked for in one round trip."""
 
         def ask() -> list[Any]:
@@ -69,7 +70,7 @@ class RedisStore:
         records: list[list[bytes | None]]
         token, *records = self._asked(ask)
         self._refuse_loss(token == self._token)
-        return records
+        return [[None if record is None else decoded(record) for record in found] for found in records]
 
     def write(self, entity: str, version: int, records: Records) -> bool:
         """Write an entity's records if its version is ``version``."""
@@ -86,7 +87,7 @@ class RedisStore:
             pipeline = self._client.pipeline(transaction=False)
             for entity, records in entities.items():
                 if entity not in large:
-                    arguments = [part for pair in records.items() for part in pair]
+                    arguments = [part for field, record in records.items() for part in (field, encoded(record))]
                     keys = [self._token_key, self._prefix + entity]
                     self._script(keys=keys, args=[self._token, version, *arguments], client=pipeline)
             return list(pipeline.execute())
@@ -110,7 +111,8 @@ class RedisStore:
                 if int(pipeline.hget(key, _VERSION) or 0) != version:
                     return 0
                 pipeline.multi()
-                pipeline.hset(key, mapping={_VERSION: version + 1, **records})
+                written = {field: encoded(record) for field, record in records.items()}
+                pipeline.hset(key, mapping={_VERSION: version + 1, **written})
                 pipeline.execute()
             except redis.WatchError:
                 return 0

@@ -7,18 +7,17 @@ the tiles on one path, whole or not at all; of two writers to one entity the lat
 delivered again changes nothing.
 """
 
-import json
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime
-from hashlib import blake2b
+from datetime import datetime
 from threading import RLock
 from typing import Any
 
 import polars as pl
 
 from mlops_assets.errors import FeatureError, FeaturesAbsent, InvalidDefinition, ServiceUnavailable
+from mlops_assets.features.arrivals import Arrivals
 from mlops_assets.features.meaning import (
     empty_value,
     instant,
@@ -35,10 +34,10 @@ from mlops_assets.features.tiles import (
     Event,
     Leaf,
     Record,
+    Seen,
     Window,
     built,
-    decoded,
-    encoded,
+    events_of,
     inserted,
     missing_for_insert,
     recalled,
@@ -78,12 +77,8 @@ class OnlineFeatures:
 
         All are checked before any is added; ``FeatureError`` as in ``add``.
         """
-        needed = dict.fromkeys(name for state in self._views for name in state.view.inputs)
-        if missing := sorted(set(needed) - set(events.columns)):
-            raise FeatureError(f"the events lack {missing}; they have {events.columns}")
-        rows = list(events.select(list(needed)).iter_rows(named=True))
-        parsed = [[state.parsed(row) for row in rows] for state in self._views]
-        counts = [state.put_many(changes) for state, changes in zip(self._views, parsed, strict=True)]
+        histories = [list(state.arrivals.histories(events)) for state in self._views]
+        counts = [state.put_many(entities) for state, entities in zip(self._views, histories, strict=True)]
         return max(counts, default=0)
 
     def add(self, event: Row) -> bool:
@@ -92,8 +87,8 @@ class OnlineFeatures:
         Raises ``FeatureError``, and changes nothing, when a key, entity or time is missing or null, a column is
         missing, a value is refused, or another event has its key; ``ServiceUnavailable`` when the store is.
         """
-        changes = [state.parsed(event) for state in self._views]
-        are_new = [state.put(change.entity, change.event) for state, change in zip(self._views, changes, strict=True)]
+        checked = [state.checked(event) for state in self._views]
+        are_new = [state.put(*change) for state, change in zip(self._views, checked, strict=True)]
         return any(are_new)
 
     def features(self, entities: Row, at: datetime) -> dict[str, Any]:
@@ -120,14 +115,6 @@ class OnlineFeatures:
 
 
 @dataclass(frozen=True, slots=True)
-class _Change:
-    """A checked event of one view."""
-
-    entity: Any
-    event: Event
-
-
-@dataclass(frozen=True, slots=True)
 class _Step:
     """How one aggregate is read: its window's and its measure's place, and the function of what they hold."""
 
@@ -144,8 +131,7 @@ class _ViewState:
         self.view = view
         self._store = store
         self._measures = Measures(view)
-        times = {view.event_time, view.known_time}
-        self._marked = [name for name in view.inputs if name not in times]
+        self.arrivals = Arrivals(view, self._measures)
         self._lock = RLock()
         self._prefix = f"{view.name}:{view.digest.removeprefix('sha256:')[:16]}:"
         self._cache: OrderedDict[str, _Tiles] = OrderedDict()
@@ -161,20 +147,11 @@ class _ViewState:
         ]
         self._empty = {feature.name: empty_value(feature) for feature in view.aggregates}
 
-    def parsed(self, row: Row) -> _Change:
-        """Return the checked event."""
-        view, what = self.view, f"an event of feature view {self.view.name!r}"
-        entity = required(row, view.entity, what)
-        then = instant(required(row, view.event_time, what), where(view, view.event_time))
-        known = then
-        if view.known_time is not None:
-            known = instant(required(row, view.known_time, what), where(view, view.known_time))
-        key = tuple(required(row, column, "the event's key") for column in view.event_key)
+    def checked(self, row: Row) -> tuple[Any, Event]:
+        """Return the row's entity and its event."""
+        entity, event = self.arrivals.event(row)
         self._entity_key(entity)
-        values = self._measures.of_event(row)
-        mark = _text([row[name] for name in self._marked])
-        digest = blake2b(f"{then}{mark}".encode(), digest_size=8).hexdigest()
-        return _Change(entity, Event(then, known, _text(key), digest, values))
+        return entity, event
 
     def _entity_key(self, entity: Any) -> str:
         if entity is None:
@@ -189,11 +166,11 @@ class _ViewState:
 
     def _recall_type(self) -> None:
         ((record,),) = self._store.read([(self._prefix + "\0type", [ROOT])])
-        self._type = record.decode() if record else None
+        self._type = record.mark if isinstance(record, Seen) else None
 
     def _remember_type(self, entity: Any) -> None:
         if self._type is None:
-            if not self._store.write_new({self._prefix + "\0type": {ROOT: type(entity).__name__.encode()}}):
+            if not self._store.write_new({self._prefix + "\0type": {ROOT: Seen(type(entity).__name__)}}):
                 self._count_write()
             self._recall_type()
             self._entity_key(entity)
@@ -220,14 +197,12 @@ class _ViewState:
         try:
             again = recalled(tiles, event)
         except ValueError:
-            text = f"two different events of {entity!r} have the key {event.key}"
-            raise FeatureError(f"feature view {self.view.name!r}: {text}; the first counts") from None
+            raise self.arrivals.conflict(entity, event.key) from None
         return (inserted(self._measures, tiles, event), True) if again is None else (again, False)
 
     def _write(self, key: str, tiles: _Tiles, changed: dict[str, Record]) -> bool:
         root = tiles.get(ROOT)
-        records = {field: encoded(tile) for field, tile in changed.items()}
-        if not self._store.write(key, root.version if root else 0, records):
+        if not self._store.write(key, root.version if root else 0, changed):
             return False
         self._count_write()
         tiles.update(changed)
@@ -237,51 +212,29 @@ class _ViewState:
         if self._generation is not None:
             self._generation += 1
 
-    def put_many(self, changes: Sequence[_Change]) -> int:
-        """Put events away, those of entities that are new in one go; return how many were new."""
-        by_entity: dict[Any, list[Event]] = {}
-        for change in changes:
-            by_entity.setdefault(change.entity, []).append(change.event)
-        count, batch = 0, dict[str, tuple[Any, dict[str, bytes]]]()
-        for entity, events in by_entity.items():
+    def put_many(self, entities: Iterable[tuple[Any, Leaf]]) -> int:
+        """Put away all events of entities, those of new ones in one go; return how many events were new."""
+        count, batch = 0, dict[str, tuple[Any, Leaf]]()
+        for entity, leaf in entities:
             self._remember_type(entity)
-            batch[self._entity_key(entity)] = (entity, self._tree(entity, events))
+            batch[self._entity_key(entity)] = (entity, leaf)
             if len(batch) == _BATCH:
-                count += self._put_new(batch, by_entity)
+                count += self._put_new(batch)
                 batch = {}
-        return count + self._put_new(batch, by_entity)
+        return count + self._put_new(batch)
 
-    def _tree(self, entity: Any, events: Sequence[Event]) -> dict[str, bytes]:
-        return {field: encoded(tile) for field, tile in built(self._measures, self._leaf(entity, events)).items()}
-
-    def _leaf(self, entity: Any, events: Sequence[Event]) -> Leaf:
-        """Return one leaf of any size; of events with one key one is left, known when it was first known."""
-        once: dict[Any, Event] = {}
-        for event in events:
-            other = once.setdefault(event.key, event)
-            if other.mark != event.mark:
-                text = f"two different events of {entity!r} have the key {event.key}"
-                raise FeatureError(f"feature view {self.view.name!r}: {text}; the first counts")
-            if event.known < other.known:
-                once[event.key] = event
-        kept = sorted(once.values(), key=lambda event: event.then)
-        known = tuple(event.known for event in kept)
-        times = tuple(event.then for event in kept)
-        columns = tuple(tuple(event.values[place] for event in kept) for place in range(len(self._measures.measures)))
-        keys, marks = tuple(event.key for event in kept), tuple(event.mark for event in kept)
-        return Leaf(times, None if known == times else known, keys, marks, columns)
-
-    def _put_new(self, batch: Mapping[str, tuple[Any, dict[str, bytes]]], events: Mapping[Any, list[Event]]) -> int:
-        existing = set(self._store.write_new({key: records for key, (_, records) in batch.items()}))
+    def _put_new(self, batch: Mapping[str, tuple[Any, Leaf]]) -> int:
+        trees = {key: built(self._measures, leaf) for key, (_, leaf) in batch.items()}
+        existing = set(self._store.write_new(trees))
         if len(existing) < len(batch):
             self._count_write()
         count = 0
-        for key, (entity, _) in batch.items():
+        for key, (entity, leaf) in batch.items():
             if key in existing:
-                count += sum(self.put(entity, event) for event in events[entity])
+                count += sum(self.put(entity, event) for event in events_of(leaf))
             else:
                 self._cache.pop(key, None)
-                count += len({event.key for event in events[entity]})
+                count += len(leaf.times)
         return count
 
     def read(self, rows: Sequence[Row], now: int) -> list[dict[str, Any]]:
@@ -330,7 +283,7 @@ class _ViewState:
         """Read fields; return whether each entity is still at the version of its root."""
         asked = [(key, [ROOT, *sorted(fields - {ROOT})]) for key, _, fields in wants]
         for (key, tiles, _), (_, fields), records in zip(wants, asked, self._store.read(asked), strict=True):
-            read = {f: None if record is None else decoded(record) for f, record in zip(fields, records, strict=True)}
+            read = dict(zip(fields, records, strict=True))
             before, after = tiles.get(ROOT), read[ROOT]
             if before is not None and (after is None or before.version != after.version):
                 self._cache.pop(key, None)
@@ -358,19 +311,6 @@ class _ViewState:
                 piece = pieces[place] = windows[step.window].piece(step.measure)
             values[step.name] = step.value(piece, now)
         return values
-
-
-def _text(parts: Iterable[Any]) -> str:
-    """Return a text that is equal for equal values, whatever type a number has."""
-    return json.dumps([_plain(part) for part in parts], separators=(",", ":"))
-
-
-def _plain(part: Any) -> Any:
-    if isinstance(part, float | int) and abs(part) < 2**53:
-        return float(part) + 0.0
-    if isinstance(part, date):
-        return instant(part, "a time")
-    return part if isinstance(part, int | float | str | None) else str(part)
 
 
 def _faults(views: Sequence[FeatureView]) -> list[str]:

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Protocol
 
 from mlops_assets.errors import ServiceUnavailable
+from mlops_assets.features.tiles import Record, decoded, encoded
 
-Records = Mapping[str, bytes]
+Records = Mapping[str, Record]
 Wanted = tuple[str, Sequence[str]]
 """An entity's key, and the fields to read of it."""
 
@@ -20,7 +21,7 @@ Wanted = tuple[str, Sequence[str]]
 class StateStore(Protocol):
     """Keeps records by entity and field. Raises ``ServiceUnavailable``, and changes nothing, when it cannot."""
 
-    def read(self, wanted: Sequence[Wanted]) -> list[list[bytes | None]]:
+    def read(self, wanted: Sequence[Wanted]) -> list[list[Record | None]]:
         """Return the records of each entity's fields, in order; ``None`` where there is none."""
 
     def write(self, entity: str, version: int, records: Records) -> bool:
@@ -37,12 +38,12 @@ class MemoryStore:
     """A store that ends with the process."""
 
     def __init__(self) -> None:
-        self._records: dict[str, dict[str, bytes]] = {}
+        self._records: dict[str, dict[str, Record]] = {}
         self._versions: dict[str, int] = {}
         self._lock = threading.Lock()
         self._writes = 0
 
-    def read(self, wanted: Sequence[Wanted]) -> list[list[bytes | None]]:
+    def read(self, wanted: Sequence[Wanted]) -> list[list[Record | None]]:
         """Return the records of each entity's fields."""
         found = [(self._records.get(entity, {}), fields) for entity, fields in wanted]
         return [[records.get(field) for field in fields] for records, fields in found]
@@ -93,7 +94,7 @@ class FileStore:
         except (sqlite3.Error, OSError) as error:
             raise self._unavailable(error) from error
 
-    def read(self, wanted: Sequence[Wanted]) -> list[list[bytes | None]]:
+    def read(self, wanted: Sequence[Wanted]) -> list[list[Record | None]]:
         """Return the records of each entity's fields."""
         try:
             with self._lock:
@@ -101,10 +102,10 @@ class FileStore:
         except sqlite3.Error as error:
             raise self._unavailable(error) from error
 
-    def _read(self, entity: str, fields: Sequence[str]) -> list[bytes | None]:
+    def _read(self, entity: str, fields: Sequence[str]) -> list[Record | None]:
         marks = ", ".join("?" * len(fields))
         query = f"SELECT field, record FROM records WHERE entity = ? AND field IN ({marks})"
-        found = dict(self._connection.execute(query, (entity, *fields)))
+        found = {field: decoded(record) for field, record in self._connection.execute(query, (entity, *fields))}
         return [found.get(field) for field in fields]
 
     def write(self, entity: str, version: int, records: Records) -> bool:
@@ -123,7 +124,7 @@ class FileStore:
                 try:
                     for entity, records in entities.items():
                         if self._advance(entity, version):
-                            rows = [(entity, field, record) for field, record in records.items()]
+                            rows = [(entity, field, encoded(record)) for field, record in records.items()]
                             self._connection.executemany("INSERT OR REPLACE INTO records VALUES (?, ?, ?)", rows)
                         else:
                             refused.append(entity)

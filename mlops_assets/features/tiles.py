@@ -80,6 +80,14 @@ class Event:
     values: Sequence[Any]
 
 
+def events_of(leaf: Leaf) -> Iterator[Event]:
+    """Yield a leaf's events."""
+    known = leaf.known or leaf.times
+    for place, then in enumerate(leaf.times):
+        values = [column[place] for column in leaf.columns]
+        yield Event(then, known[place], leaf.keys[place], leaf.marks[place], values)
+
+
 def field_of(size: int, then: int) -> str:
     """Return the field of the tile of 2^``size`` microseconds that covers an instant.
 
@@ -295,7 +303,10 @@ class Window:
         values: Sequence[Any] = ()
         for leaf, places in self.slices:
             if isinstance(places, range):
-                some_times, some = leaf.times[places.start : places.stop], leaf.columns[place][places.start : places.stop]
+                some_times, some = (
+                    leaf.times[places.start : places.stop],
+                    leaf.columns[place][places.start : places.stop],
+                )
             else:
                 some_times, some = (tuple(row[at] for at in places) for row in (leaf.times, leaf.columns[place]))
             if None in some:

@@ -159,7 +159,7 @@ def test_another_event_with_the_key_of_one_is_refused_and_the_first_counts(store
     first = [{**EVENT, "id": n} for n in range(3)]
     assert [online.add(row) for row in first] == [True] * 3
     for other in ({**EVENT, "amount": 77.0}, {**EVENT, "time": START + HOUR}):
-        with pytest.raises(FeatureError, match=r"two different events of 'ann' have the key \[1\.0\]"):
+        with pytest.raises(FeatureError, match=r"two different events of 'ann' have the key \(1\.0,\)"):
             online.add(other)
     with pytest.raises(FeatureError, match="two different events"):
         online.bootstrap(pl.DataFrame([{**EVENT, "id": 1, "amount": 78.0}], schema=SCHEMA, orient="row"))
