@@ -19,9 +19,15 @@ from mlops_assets.evaluation.assets import build_evaluation_asset, build_model_c
 from mlops_assets.evaluation.card import CardFacts
 from mlops_assets.evaluation.jobs import build_backtest_job
 from mlops_assets.features.assets import build_feature_asset
+from mlops_assets.features.catalogue import users_of
+from mlops_assets.features.checks import build_freshness_check
+from mlops_assets.features.jobs import build_materialize_job
+from mlops_assets.features.materialization import TimePartitions
+from mlops_assets.features.view import FeatureView
 from mlops_assets.gates.checks import build_gate_checks
 from mlops_assets.ledger.entry import Ledger
 from mlops_assets.monitoring.assets import build_drift_asset, build_performance_asset, build_predictions_asset
+from mlops_assets.monitoring.checks import build_parity_check
 from mlops_assets.product import ModelProduct, find_shared_faults
 from mlops_assets.release.assets import build_deployment_asset, build_release_asset
 from mlops_assets.release.jobs import build_release_jobs
@@ -67,11 +73,17 @@ def build_definitions(products: Sequence[ModelProduct], platform: Platform) -> d
     ]
     if faults:
         raise InvalidDefinition(faults)
+    kept = {product.name: product.materialization.partitions for product in products}
     views = {view.name: view for product in products for view in product.views}
+    partitions = {name: parts for name, view in views.items() if (parts := kept[view.source]) is not None}
     return dg.Definitions(
         assets=[
-            *(asset for product in products for asset in build_assets(product, platform.sources[product.source])),
-            *(build_feature_asset(view) for view in views.values()),
+            *(
+                asset
+                for product in products
+                for asset in build_assets(product, platform.sources[product.source], partitions)
+            ),
+            *(asset for view in views.values() for asset in build_view(view, products)),
             build_delivery_asset([product.name for product in products]),
         ],
         asset_checks=[build_gate_checks(product.name, product.gates) for product in products],
@@ -82,8 +94,22 @@ def build_definitions(products: Sequence[ModelProduct], platform: Platform) -> d
     )
 
 
-def build_assets(product: ModelProduct, source: DatasetSource) -> list[dg.AssetsDefinition | dg.SourceAsset]:
-    """Return the assets of one product, from source to monitoring."""
+def build_view(view: FeatureView, products: Sequence[ModelProduct]) -> list[dg.AssetsDefinition]:
+    """Return the asset of a view and its checks, kept as the product says whose events it reads."""
+    kept = next(product.materialization for product in products if product.name == view.source)
+    users = users_of(products)[view.name]
+    serving = [product.served for product in products if product.name in users]
+    return [
+        build_feature_asset(view, materialization=kept, used_by=users),
+        build_freshness_check(view, within=kept.fresh_within),
+        build_parity_check(view, serving),
+    ]
+
+
+def build_assets(
+    product: ModelProduct, source: DatasetSource, partitions: Mapping[str, TimePartitions] | None = None
+) -> list[dg.AssetsDefinition | dg.SourceAsset]:
+    """Return the assets of one product, from source to monitoring; ``partitions`` are those of views, by name."""
     name, owners = product.name, [product.owner]
     facts = CardFacts(owner=product.owner, description=product.description, features=product.features)
     return [
@@ -99,6 +125,7 @@ def build_assets(product: ModelProduct, source: DatasetSource) -> list[dg.Assets
             entity=product.entity,
             event_time=product.event_time,
             split=product.split,
+            partitions=partitions,
             owners=owners,
         ),
         build_candidate_asset(
@@ -123,16 +150,24 @@ def build_assets(product: ModelProduct, source: DatasetSource) -> list[dg.Assets
 def build_jobs(product: ModelProduct) -> list[Any]:
     """Return the jobs of one product by the names people launch them with."""
     name = product.name
-    views = [dg.AssetKey(["features", view.name]) for view in product.views if view.source == name]
-    training = dg.AssetSelection.assets(*(dg.AssetKey([name, stage]) for stage in TRAINING_STAGES), *views)
+    own = [view for view in product.views if view.source == name]
+    views = dg.AssetSelection.assets(*(dg.AssetKey(["features", view.name]) for view in own))
+    training = dg.AssetSelection.assets(*(dg.AssetKey([name, stage]) for stage in TRAINING_STAGES))
     monitoring = dg.AssetSelection.assets(*(dg.AssetKey([name, stage]) for stage in MONITORING_STAGES))
+    checks = dg.AssetSelection.checks_for_assets(*(dg.AssetKey(["features", view.name]) for view in own))
+    partitions = product.materialization.partitions
     return [
         dg.define_asset_job(
-            f"{name}_train", selection=training, description="From the source to a judged candidate and its model card."
+            f"{name}_train",
+            selection=training | views.without_checks(),
+            description="From the source to a judged candidate and its model card.",
         ),
         dg.define_asset_job(
-            f"{name}_monitor", selection=monitoring, description="Look at one window of predictions for drift and loss."
+            f"{name}_monitor",
+            selection=monitoring | checks,
+            description="Look at a window of predictions for drift and loss, and at parity and freshness of features.",
         ),
+        *([build_materialize_job(name, own, partitions)] if partitions and own else []),
         *build_release_jobs(name),
         build_reproduce_job(
             name,

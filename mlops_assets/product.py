@@ -16,6 +16,7 @@ import polars as pl
 from mlops_assets.data.contract import DataContract
 from mlops_assets.errors import InvalidDefinition
 from mlops_assets.evaluation.metrics import Metric
+from mlops_assets.features.materialization import Materialization
 from mlops_assets.features.view import FeatureView, RequestFeature
 from mlops_assets.gates.gate import Gate
 from mlops_assets.monitoring.drift import DriftDetector, UnivariateDrift
@@ -78,6 +79,7 @@ class ModelProduct:
     after validation, by Polars SQL expressions of one row; ``label`` is one of them, or a column of the source.
     ``inputs`` are the columns a prediction request carries, with their Open Inference Protocol types, and ``outcome``
     the column that becomes known later. ``event_key`` are the columns that together name one event.
+    ``materialization`` says how the tables of the product's own views are kept, and how fresh they must be.
     """
 
     name: str
@@ -101,6 +103,7 @@ class ModelProduct:
     performance: LivePerformance
     request_features: tuple[RequestFeature, ...] = ()
     derived: Mapping[str, str] = field(default_factory=dict)
+    materialization: Materialization = field(default_factory=Materialization)
     detector: DriftDetector = field(default_factory=UnivariateDrift)
     monitoring_window: int = 2000
     sensor_interval: timedelta = timedelta(seconds=30)
@@ -157,6 +160,7 @@ class ModelProduct:
             ("performance", self.performance),
             ("detector", self.detector),
             ("split", self.split),
+            ("materialization", self.materialization),
         ]
         parts += [("views", view) for view in self.views]
         parts += [("request_features", feature) for feature in self.request_features]

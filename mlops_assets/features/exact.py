@@ -8,10 +8,9 @@ Oishi, SIAM J. Sci. Comput. 26, 2005); the few rows where the pair cannot prove 
 integers. A column of cents or of stars needs one or two limbs.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,38 +19,41 @@ from mlops_assets.features.meaning import nearest_double, nearest_variance
 
 Doubles = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
-_Number = TypeVar("_Number", np.float64, np.int64)
 
 # Pair of doubles, value = high + low; |low| is at most half a unit in the last place of high.
 Pair = tuple[Doubles, Doubles]
 
 _SPLITTER = 134217729.0  # 2^27 + 1
-_LIMB_BITS = 40
-_BLOCK = 1 << 15
+_LEAST_BITS = 34
+_BLOCK = 1 << 14
 _SUM_DOUBT = 2.0**-95  # a bound, generous by 2^6, of the relative error of a pair made from limbs
 _VARIANCE_DOUBT = 2.0**-90
 
 
 @dataclass(frozen=True, slots=True)
 class ExactPrefixes:
-    """Prefix sums of a column. ``limbs`` are lowest first; limb i counts units of 2^(``exponent`` + i·``bits``)."""
+    """Prefix sums of a column. ``limbs`` are lowest first; limb i counts units of 2^(``exponent`` + i·``bits``).
+
+    A prefix may wrap around; the difference of two is right for ranges of the length they were made for. ``is_small``
+    says that each digit of such a range is below 2^53, so that a double holds it.
+    """
 
     limbs: list[Integers]
     exponent: int
     bits: int
+    is_small: bool
 
     def digits(self, start: Integers, end: Integers) -> list[Integers]:
         """Return the limbs of the sums of ``[start, end)``."""
-        return [limb[end] - limb[start] for limb in self.limbs]
+        return [limb.take(end) - limb.take(start) for limb in self.limbs]
 
-    def sums(self, start: Integers, end: Integers) -> Doubles:
-        """Return the sums of ``[start, end)``, each rounded to the nearest double."""
-        return in_blocks(self._sums, start, end)
-
-    def _sums(self, start: Integers, end: Integers) -> Doubles:
-        digits = self.digits(start, end)
+    def sums(self, digits: Sequence[Integers]) -> Doubles:
+        """Return the sums that have these digits, each rounded to the nearest double."""
         if len(digits) == 1:
             return digits[0].astype(np.float64) * 2.0**self.exponent
+        if len(digits) == 2 and self.is_small:  # both are doubles, and one addition rounds once
+            upper = digits[1].astype(np.float64) * 2.0 ** (self.exponent + self.bits)
+            return upper + digits[0].astype(np.float64) * 2.0**self.exponent
         high, low, doubt = self.pair(digits)
 
         def exactly(row: int) -> float:
@@ -85,45 +87,84 @@ class ExactPrefixes:
         return sum(int(digit[row]) << (self.bits * place) for place, digit in enumerate(digits))
 
 
-def prefixes_of(values: Doubles) -> ExactPrefixes:
-    """Return exact prefix sums of ``values`` (finite, as ``meaning.number`` makes them)."""
+@dataclass(frozen=True, slots=True)
+class IntegerPrefixes:
+    """Prefix sums of integers of 64 bits; ``upper`` is None where no range can leave them."""
+
+    lower: Integers
+    upper: Integers | None
+
+    def sums(self, start: Integers, end: Integers) -> tuple[Integers, npt.NDArray[np.bool_] | None]:
+        """Return the sums of ``[start, end)``, and where 64 bits hold them (``None``: everywhere)."""
+        lower = self.lower.take(end) - self.lower.take(start)
+        if self.upper is None:
+            return lower, None
+        upper = self.upper.take(end) - self.upper.take(start) + (lower >> 32)
+        return (upper << 32) + (lower & 0xFFFFFFFF), (upper >= -(1 << 31)) & (upper < 1 << 31)
+
+
+def integer_prefixes_of(values: Integers, longest: int) -> IntegerPrefixes:
+    """Return prefix sums of integers for ranges of at most ``longest`` values."""
+    largest = max(-int(values.min(initial=0)), int(values.max(initial=0)))
+    if largest * max(longest, 1) < 1 << 63:
+        return IntegerPrefixes(_cumulated(values), None)
+    return IntegerPrefixes(_cumulated(values & 0xFFFFFFFF), _cumulated(values >> 32))
+
+
+def prefixes_of(values: Doubles, longest: int) -> ExactPrefixes:
+    """Return exact prefix sums of ``values`` (finite, as ``meaning.number`` makes them) for ranges so long."""
     low, high = _exponents(values)
-    return _prefixes([values], low, high)
+    return _prefixes(values, lambda block: [block], low, high, longest)
 
 
-def prefixes_of_squares(values: Doubles) -> ExactPrefixes:
-    """Return exact prefix sums of the squares of ``values``."""
+def prefixes_of_squares(values: Doubles, longest: int) -> ExactPrefixes:
+    """Return exact prefix sums of the squares of ``values`` for ranges so long."""
     low, high = _exponents(values)
-    return _prefixes(list(_two_product(values, values)), 2 * low, 2 * high)
+    return _prefixes(values, lambda block: list(_two_product(block, block)), 2 * low, 2 * high, 2 * longest)
 
 
-def population_variances(sums: ExactPrefixes, squares: ExactPrefixes, start: Integers, end: Integers) -> Doubles:
-    """Return the population variances of ``[start, end)``, none of them empty, each rounded to the nearest double."""
-    return in_blocks(lambda *block: _variances(sums, squares, *block), start, end)
+@dataclass(frozen=True, slots=True)
+class Deviations:
+    """What standard deviations of ranges are made of; ``changes`` counts the values that differ from the one before."""
+
+    sums: ExactPrefixes
+    squares: ExactPrefixes
+    changes: npt.NDArray[np.int32]
+
+    def of(self, digits: Sequence[Integers], start: Integers, end: Integers) -> Doubles:
+        """Return the deviations of ``[start, end)``, none of them empty, whose sums have ``digits``.
+
+        Each is the square root of the population variance rounded to the nearest double.
+        """
+        count = (end - start).astype(np.float64)
+        square_digits = self.squares.digits(start, end)
+        if len(digits) == len(square_digits) == 1 and self.sums.exponent * 2 == self.squares.exponent:
+            scaled = count * square_digits[0]
+            if scaled.max(initial=0.0) < 2.0**53:  # all of it is exact in doubles
+                variances = (scaled - digits[0].astype(np.float64) ** 2) / (count * count)
+                return np.sqrt(variances * 2.0**self.squares.exponent)
+        high, low, doubt = self._pair(count, digits, square_digits)
+        for part in (high, low, doubt):  # equal values are common, deviate by nothing and need no arithmetic
+            part[self.changes.take(start) == self.changes.take(end - 1)] = 0.0
+
+        def exactly(row: int) -> float:
+            integers = self.sums.integer(digits, row), self.squares.integer(square_digits, row)
+            return nearest_variance(int(count[row]), *integers, self.sums.exponent)
+
+        return np.sqrt(_settled(high, low, doubt, exactly))
+
+    def _pair(
+        self, count: Doubles, digits: Sequence[Integers], square_digits: Sequence[Integers]
+    ) -> tuple[Doubles, Doubles, Doubles]:
+        square_pair = self.squares.pair(square_digits)[:2]
+        high, low = _variance_pair(count, self.sums.pair(digits)[:2], square_pair)
+        return high, low, square_pair[0] / count * _VARIANCE_DOUBT
 
 
-def _variances(sums: ExactPrefixes, squares: ExactPrefixes, start: Integers, end: Integers) -> Doubles:
-    count = (end - start).astype(np.float64)
-    total_digits, square_digits = sums.digits(start, end), squares.digits(start, end)
-    if len(total_digits) == len(square_digits) == 1 and len(count):
-        scaled = count * square_digits[0]
-        if scaled.max() < 2.0**53 and sums.exponent * 2 == squares.exponent:  # all of it is exact in doubles
-            variances: Doubles = (scaled - total_digits[0].astype(np.float64) ** 2) / (count * count)
-            return variances * 2.0**squares.exponent
-    square_pair = squares.pair(square_digits)[:2]
-    high, low = _variance_pair(count, sums.pair(total_digits)[:2], square_pair)
-
-    def exactly(row: int) -> float:
-        integers = sums.integer(total_digits, row), squares.integer(square_digits, row)
-        return nearest_variance(int(count[row]), *integers, sums.exponent)
-
-    return _settled(high, low, square_pair[0] / count * _VARIANCE_DOUBT, exactly)
-
-
-def in_blocks(function: Callable[..., npt.NDArray[_Number]], *arrays: Integers) -> npt.NDArray[_Number]:
-    """Return ``function(*arrays)``, an elementwise function, computed in blocks that stay in the processor's cache."""
-    places = range(0, max(len(arrays[0]), 1), _BLOCK)
-    return np.concatenate([function(*(array[place : place + _BLOCK] for array in arrays)) for place in places])
+def deviations_of(values: Doubles, sums: ExactPrefixes, longest: int) -> Deviations:
+    """Return what answers for the deviations of ranges of ``values``, none longer than ``longest``."""
+    changes = np.cumsum(np.diff(values, prepend=values[:1]) != 0.0, dtype=np.int32)
+    return Deviations(sums, prefixes_of_squares(values, longest), changes)
 
 
 def _variance_pair(count: Doubles, total: Pair, squares: Pair) -> Pair:
@@ -146,33 +187,56 @@ def _settled(high: Doubles, low: Doubles, doubt: Doubles, exactly: Callable[[int
     return rounded
 
 
-def _prefixes(parts: list[Doubles], low: int, high: int) -> ExactPrefixes:
-    """Cut the sum of ``parts``, all multiples of 2^low and smaller than 2^high, into limbs and sum them."""
-    terms = len(parts) * len(parts[0])
-    bits = min(62 - terms.bit_length(), _LIMB_BITS)
+def _prefixes(
+    values: Doubles, parts: Callable[[Doubles], list[Doubles]], low: int, high: int, terms: int
+) -> ExactPrefixes:
+    """Cut the ``parts`` of ``values``, multiples of 2^low and smaller than 2^high, into limbs and sum them.
+
+    A range adds up to ``terms`` numbers, which decides how many bits a limb may have.
+    """
+    room = max(terms, 1).bit_length()
+    bits = min(max(53 - room, _LEAST_BITS), 62 - room)
     places = max(ceil((high - low) / bits), 1)
-    limbs = [np.zeros(len(parts[0]) + 1, np.int64) for _ in range(places)]
-    for part in parts:
-        rest = part.copy()
-        for place in reversed(range(places)):
-            exponent = low + bits * place
-            limb = np.trunc(rest * 2.0**-exponent)
-            rest -= limb * 2.0**exponent
-            limbs[place][1:] += limb.astype(np.int64)
+    limbs = [np.zeros(len(values) + 1, np.int64) for _ in range(places)]
+    for block in _blocks(len(values)):
+        for rest in parts(values[block]):
+            for place in reversed(range(places)):
+                limb = rest if place == 0 else np.trunc(rest * 2.0 ** -(low + bits * place))
+                whole = (limb * 2.0**-low if place == 0 else limb).astype(np.int64)
+                limbs[place][block.start + 1 : block.stop + 1] += whole
+                if place:
+                    rest = rest - limb * 2.0 ** (low + bits * place)  # noqa: PLW2901
     for limb_sums in limbs:
         np.cumsum(limb_sums, out=limb_sums)
-    return ExactPrefixes(limbs, low, bits)
+    return ExactPrefixes(limbs, low, bits, bits + room <= 53)
 
 
 def _exponents(values: Doubles) -> tuple[int, int]:
     """Return (low, high): all values are multiples of 2^low and smaller than 2^high in magnitude."""
-    mantissas, exponents = np.frexp(values[values != 0.0])
-    if not len(mantissas):
-        return 0, 1
+    found = [_block_exponents(values[block]) for block in _blocks(len(values))]
+    lows, highs = zip(*(pair for pair in found if pair is not None), strict=True) if any(found) else ((0,), (1,))
+    return min(lows), max(highs)
+
+
+def _block_exponents(values: Doubles) -> tuple[int, int] | None:
+    mantissas, exponents = np.frexp(values)
     integers = (mantissas * 2.0**53).astype(np.int64)
-    lowest_bits = (integers & -integers).astype(np.float64)
-    lowest = np.frexp(lowest_bits)[1] + exponents - 54
-    return int(lowest.min()), int(exponents.max())
+    bits = np.frexp((integers & -integers).astype(np.float64))[1] + exponents - 54
+    is_some = values != 0.0
+    if not is_some.any():
+        return None
+    return int(bits.min(where=is_some, initial=1 << 20)), int(exponents.max(where=is_some, initial=-(1 << 20)))
+
+
+def _blocks(length: int) -> Iterator[slice]:
+    """Yield slices of the processor's cache's size, so that what is made of one needs no way to memory."""
+    return (slice(place, min(place + _BLOCK, length)) for place in range(0, length, _BLOCK))
+
+
+def _cumulated(values: Integers) -> Integers:
+    sums = np.zeros(len(values) + 1, np.int64)
+    np.cumsum(values, out=sums[1:])
+    return sums
 
 
 def _balanced(digits: Sequence[Integers], bits: int) -> list[Integers]:

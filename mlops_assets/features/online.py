@@ -9,7 +9,7 @@ delivered again changes nothing.
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from threading import RLock
 from typing import Any
@@ -27,7 +27,7 @@ from mlops_assets.features.meaning import (
     where,
     window_microseconds,
 )
-from mlops_assets.features.parts import Measures
+from mlops_assets.features.parts import Measures, Piece
 from mlops_assets.features.state import MemoryStore, StateStore
 from mlops_assets.features.tiles import (
     ROOT,
@@ -114,16 +114,6 @@ class OnlineFeatures:
         return tuple(state.view.name for state in self._views if state.is_absent(entities, now))
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """How one aggregate is read: its window's and its measure's place, and the function of what they hold."""
-
-    name: str
-    window: int
-    measure: int
-    value: Callable[[Any, int], Any]
-
-
 class _ViewState:
     """One view's entities in a store."""
 
@@ -140,11 +130,11 @@ class _ViewState:
         lives = time_to_live_microseconds(view)
         self._windows = list(dict.fromkeys([*([lives] if lives else []), *map(window_microseconds, view.aggregates)]))
         self._lives = lives is not None
-        places, finisher = self._measures.places, self._measures.finisher
-        self._steps = [
-            _Step(f.name, self._windows.index(window_microseconds(f)), places[f.name], finisher(f))
-            for f in view.aggregates
-        ]
+        self._steps: dict[tuple[int, int], list[tuple[str, Callable[[Piece, int], Any]]]] = {}
+        for f in view.aggregates:
+            place = (self._windows.index(window_microseconds(f)), self._measures.places[f.name])
+            self._steps.setdefault(place, []).append((f.name, self._measures.finisher(f)))
+        self._names, self._ratios = view.feature_names, view.ratios
         self._empty = {feature.name: empty_value(feature) for feature in view.aggregates}
 
     def checked(self, row: Row) -> tuple[Any, Event]:
@@ -297,19 +287,16 @@ class _ViewState:
             text = f"{self.view.entity} {row[self.view.entity]!r} has no event" + (" that lives" if self._lives else "")
             raise FeaturesAbsent(f"feature view {self.view.name!r}: {text}, and the view refuses that")
         values = dict(self._empty) if is_absent else self._aggregated(windows, now)
-        if not self.view.ratios:
-            return values
-        values |= {ratio.name: ratio_value(ratio, values) for ratio in self.view.ratios}
-        return {name: values[name] for name in self.view.feature_names}
+        for ratio in self._ratios:
+            values[ratio.name] = ratio_value(ratio, values)
+        return {name: values[name] for name in self._names}
 
     def _aggregated(self, windows: Sequence[Window], now: int) -> dict[str, Any]:
-        pieces: dict[tuple[int, int], Any] = {}
         values: dict[str, Any] = {}
-        for step in self._steps:
-            place = (step.window, step.measure)
-            if (piece := pieces.get(place)) is None:
-                piece = pieces[place] = windows[step.window].piece(step.measure)
-            values[step.name] = step.value(piece, now)
+        for (window, measure), features in self._steps.items():
+            piece = windows[window].piece(measure)
+            for name, value in features:
+                values[name] = value(piece, now)
         return values
 
 

@@ -56,13 +56,14 @@ class Measure:
     where: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Piece:
     """What a window holds of one measure: the states of whole tiles, and single values sorted by time."""
 
     tiles: Sequence[Sequence[State]]
     times: Sequence[int]
     values: Sequence[Any]
+    total: float | None = None  # the sum, once a feature has asked for it
 
 
 class Measures:
@@ -259,9 +260,10 @@ def _count(_feature: Aggregate, piece: Piece, places: Sequence[int], _now: int) 
 
 
 def _double_sum(piece: Piece, place: int) -> float:
-    if not piece.tiles:
-        return fsum(piece.values) + 0.0
-    return fsum(chain(piece.values, *(tile[place] for tile in piece.tiles))) + 0.0
+    if piece.total is None:
+        parts = chain(piece.values, *(tile[place] for tile in piece.tiles)) if piece.tiles else piece.values
+        piece.total = fsum(parts) + 0.0
+    return piece.total
 
 
 def _sum(feature: Aggregate, piece: Piece, places: Sequence[int], _now: int) -> Any:
@@ -271,8 +273,10 @@ def _sum(feature: Aggregate, piece: Piece, places: Sequence[int], _now: int) -> 
 
 
 def _mean(_feature: Aggregate, piece: Piece, places: Sequence[int], _now: int) -> float:
-    count = len(piece.values) + sum(tile[0] for tile in piece.tiles)
-    return _double_sum(piece, places[0]) / int(count)
+    count = len(piece.values)
+    if piece.tiles:
+        count += sum(tile[0] for tile in piece.tiles)
+    return _double_sum(piece, places[0]) / count
 
 
 def _std(_feature: Aggregate, piece: Piece, places: Sequence[int], _now: int) -> float:

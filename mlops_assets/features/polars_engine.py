@@ -1,109 +1,176 @@
 """The batch engine: any number of events and moments at once, on one machine.
 
 One sort by entity and time; then every window is a range of positions found by binary search, counts are differences,
-sums and deviations come from exact prefix sums, extremes from a sparse table. Time is O((n + m) log n) for n events and
-m moments, whatever the windows; memory a few times that of the columns read.
+sums and deviations come from exact prefix sums, extremes from sparse tables. Time is O((n + m) log n) for n events and
+m moments, whatever the windows; memory that of the columns read, a few numbers per event for each of them, and the
+answers. The spine is answered in blocks that stay in the processor's cache, on all its cores.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import polars as pl
 
-from mlops_assets.features.exact import (
-    Doubles,
-    ExactPrefixes,
-    Integers,
-    population_variances,
-    prefixes_of,
-    prefixes_of_squares,
-)
-from mlops_assets.features.meaning import empty_value, window_microseconds
+from mlops_assets.features.answers import Answers
+from mlops_assets.features.columns import Mask
+from mlops_assets.features.event_table import Frame, entity_of, instants_of, refuse_nulls, require, schema_of
+from mlops_assets.features.exact import Integers
+from mlops_assets.features.extremes import extremes_of
+from mlops_assets.features.meaning import time_to_live_microseconds, window_microseconds
+from mlops_assets.features.sources import Ranges, Source, SourceKey, source_key
 from mlops_assets.features.view import Aggregate, FeatureView
-from mlops_assets.features.windows import (
-    Timeline,
-    are_constant,
-    build_timeline,
-    last_of_ties,
-    numbers,
-    range_extremes,
-)
+from mlops_assets.features.windows import Rows, Timeline, build_timeline, check_entity, first_at_or_after, places
+
+ROWS = 1 << 20
+"""A spine is answered at most so many rows at a time."""
+
+_BLOCK = 1 << 15
+_NUMBERS = 1 << 25
+_PAIRS = 1 << 21
 
 
 class PolarsEngine:
     """A ``FeatureEngine`` over Polars frames; ``engine.py`` says what it returns and raises."""
 
-    def features_at(self, view: FeatureView, events: pl.DataFrame, spine: pl.DataFrame) -> pl.DataFrame:
-        """Return one Float64 column per feature, one row per row of ``spine``, in its order."""
-        timeline = build_timeline(view, events, spine)
-        starts: dict[int | None, Integers] = {}
-        columns: dict[str, pl.Series] = {}
-        for column in dict.fromkeys(feature.column for feature in view.features):
-            features = [feature for feature in view.features if feature.column == column]
-            prepared = _Column(view, column, timeline, is_read=any(f.function != "count" for f in features))
-            for feature in features:
-                window = window_microseconds(feature)
-                if window not in starts:
-                    starts[window] = timeline.start(window)
-                columns[feature.name] = prepared.feature(feature, starts[window], timeline.end)
-        return pl.DataFrame([columns[name] for name in view.feature_names])
+    def features_at(self, view: FeatureView, events: Frame, spine: Frame) -> pl.DataFrame:
+        """Return one column per feature, of its type, one row per row of ``spine``, in its order."""
+        require(view, schema_of(spine), "the spine", [view.entity, view.event_time])
+        prepared = prepare(view, events, spine)
+        asked = spine.lazy().select(view.entity, view.event_time).collect()
+        rows = prepared.rows
+        blocks = [prepared.features(asked.slice(place, rows)) for place in range(0, max(asked.height, 1), rows)]
+        return pl.concat(blocks, rechunk=False)
 
 
-class _Column:
-    """The values of one column that are not null, and what was already made of them."""
+def prepare(view: FeatureView, events: Frame, spine: Frame | None = None) -> "PreparedView":
+    """Return the view over ``events``, ready to be asked; ``FeatureError`` as ``features_at`` raises it."""
+    if spine is not None:
+        require(view, schema_of(events), "the events", [view.entity])
+        check_entity(view, events, spine)
+    return PreparedView(view, build_timeline(view, events))
 
-    def __init__(self, view: FeatureView, column: str, timeline: Timeline, *, is_read: bool) -> None:
-        series = timeline.events[f"column_{column}"]
-        self._position: Integers | None = None  # of an event among those that are not null; None if all are
-        run = timeline.run
-        if series.null_count():
-            present = series.is_not_null().to_numpy()
-            self._position = np.concatenate(([0], np.cumsum(present, dtype=np.int64)))
-            series, run = series.drop_nulls(), run[present]
-        self._values = numbers(view, column, series) if is_read else np.empty(0)
-        self._run = run
-        self._sums: ExactPrefixes | None = None
-        self._squares: ExactPrefixes | None = None
 
-    def feature(self, feature: Aggregate, start: Integers, end: Integers) -> pl.Series:
-        """Return the feature over the events ``[start, end)``."""
-        if self._position is not None:
-            start, end = self._position[start], self._position[end]
-        is_empty = start == end
-        results = np.zeros(len(start))
-        rows = np.flatnonzero(~is_empty)
-        if len(rows) == len(start):
-            results = self._function(feature.function)(start, end)
-        elif len(rows):
-            results[rows] = self._function(feature.function)(start[rows], end[rows])
-        filled = empty_value(feature)
-        if filled is not None:
-            results[is_empty] = filled
-            return pl.Series(feature.name, results)
-        return pl.select(pl.when(~pl.Series(is_empty)).then(pl.Series(results)).alias(feature.name)).to_series()
+class PreparedView:
+    """A view over a timeline, with what answers for any spine."""
 
-    def _function(self, name: str) -> Callable[[Integers, Integers], Doubles]:
-        functions: dict[str, Callable[[Integers, Integers], Doubles]] = {
-            "count": lambda start, end: (end - start).astype(np.float64),
-            "sum": lambda start, end: self._prefixes().sums(start, end),
-            "mean": lambda start, end: self._prefixes().sums(start, end) / (end - start),
-            "min": lambda start, end: range_extremes(self._values, start, end, np.minimum),
-            "max": lambda start, end: range_extremes(self._values, start, end, np.maximum),
-            "std": self._deviations,
-            "last": lambda _start, end: last_of_ties(self._values, self._run)[end - 1],
-        }
-        return functions[name]
+    def __init__(self, view: FeatureView, timeline: Timeline) -> None:
+        self.view = view
+        self.timeline = timeline
+        self.rows = max(min(ROWS, _NUMBERS // len(view.features)), _BLOCK)
+        self._sources = {key: Source(timeline, key) for key in dict.fromkeys(map(source_key, view.aggregates))}
+        tasks = dict.fromkeys((source_key(feature), feature.function) for feature in view.aggregates)
+        on_all_cores(lambda task: self._sources[task[0]].prepare(task[1]), list(tasks))
+        windows = dict.fromkeys(window_microseconds(feature) for feature in view.aggregates)
+        self._windows = sorted(windows, key=lambda window: -(1 << 63) if window is None else -window)
+        self._lives = time_to_live_microseconds(view)
+        known = timeline.known
+        self._known = None if known is None else extremes_of(known, np.maximum, timeline.longest)
 
-    def _prefixes(self) -> ExactPrefixes:
-        if self._sums is None:
-            self._sums = prefixes_of(self._values)
-        return self._sums
+    def features(self, asked: pl.DataFrame) -> pl.DataFrame:
+        """Return the features of each row of ``asked``, which has the view's entity and event_time."""
+        view, schema = self.view, asked.schema
+        refuse_nulls(view, asked, "the spine", [view.entity, view.event_time])
+        now = asked.select(instants_of(view, schema, view.event_time)).to_series().to_numpy()
+        rows = Rows(now, *places(self.timeline, asked.select(entity_of(view, schema)).to_series()))
+        if rows.is_sorted():
+            return self.answered(rows)
+        order = rows.order()
+        inverse = np.empty(len(order), np.int64)
+        inverse[order] = np.arange(len(order))
+        return self.answered(rows.take(order))[inverse]
 
-    def _deviations(self, start: Integers, end: Integers) -> Doubles:
-        if self._squares is None:
-            self._squares = prefixes_of_squares(self._values)
-        results = np.zeros(len(start))
-        rows = np.flatnonzero(~are_constant(self._values, start, end))  # equal values are common and need no arithmetic
-        if len(rows):
-            results[rows] = np.sqrt(population_variances(self._prefixes(), self._squares, start[rows], end[rows]))
-        return results
+    def answered(self, rows: Rows) -> pl.DataFrame:
+        """Return the features of rows that are sorted by entity and time."""
+        answers = Answers(self.view, len(rows.now))
+        blocks = [slice(place, place + _BLOCK) for place in range(0, len(rows.now), _BLOCK)]
+        lates = on_all_cores(lambda block: self._answer(answers, block, rows.take(block)), blocks)
+        frame = answers.frame({feature.name: self._source(feature) for feature in self.view.aggregates})
+        late = np.concatenate([np.zeros(0, bool), *lates])
+        return self._corrected(frame, rows, late) if late.any() else frame
+
+    def _answer(self, answers: Answers, block: slice, rows: Rows) -> Mask:
+        """Write the answers of a block; return which rows' events were not all known, whose answers are wrong."""
+        seen, starts = self._seen(rows)
+        ranges: dict[tuple[SourceKey, int | None], Ranges] = {}
+        for feature in self.view.aggregates:
+            key = source_key(feature), window_microseconds(feature)
+            if key not in ranges:
+                ranges[key] = self._source(feature).ranges(rows.now, seen.first, starts[key[1]], seen.stop)
+            answers.write(feature, block, self._source(feature), ranges[key])
+        for ratio in self.view.ratios:
+            answers.write_ratio(ratio, block)
+        return self._late(seen)
+
+    def _source(self, feature: Aggregate) -> Source:
+        return self._sources[source_key(feature)]
+
+    def _seen(self, rows: Rows) -> tuple[Rows, dict[int | None, Integers]]:
+        """Return the rows with the events that happened before, and where each window starts among them."""
+        times = self.timeline.times
+        first, end = rows.first, first_at_or_after(times, rows.first, rows.stop, rows.now)
+        if self._lives is not None and len(times):
+            is_absent = times.take(np.maximum(end - 1, 0)) < rows.now - self._lives
+            first = np.where(is_absent, end, first)
+        starts, low = {}, first
+        for window in self._windows:
+            low = first if window is None else first_at_or_after(times, low, end, rows.now - window)
+            starts[window] = low
+        return Rows(rows.now, first, end), starts
+
+    def _reach(self, seen: Rows) -> Integers:
+        """Return where the first event lies that can matter: in the widest window, or for the time to live."""
+        if self._windows[:1] == [None]:
+            return seen.first
+        reach = max([*self._windows, self._lives or 0])  # type: ignore[type-var]
+        return first_at_or_after(self.timeline.times, seen.first, seen.stop, seen.now - reach)  # type: ignore[operator]
+
+    def _late(self, seen: Rows) -> Mask:
+        late = np.zeros(len(seen.now), bool)
+        if self._known is not None:
+            low = self._reach(seen)
+            some = np.flatnonzero(low < seen.stop)
+            if len(some):
+                late[some] = self._known.of(low[some], seen.stop[some]) >= seen.now[some]
+        return late
+
+    def _corrected(self, frame: pl.DataFrame, rows: Rows, late: Mask) -> pl.DataFrame:
+        """Return the answers with those of ``late`` rows computed from the events each of them knew, and no others."""
+        places = np.flatnonzero(late)
+        seen, _ = self._seen(rows.take(places))
+        low = self._reach(seen)
+        again = [self._known_only(seen.take(part), low[part]) for part in _parts(seen.stop - low)]
+        index = np.arange(len(late))
+        index[places] = len(late) + np.arange(len(places))
+        return pl.concat([frame, *again])[index]
+
+    def _known_only(self, seen: Rows, low: Integers) -> pl.DataFrame:
+        counts = seen.stop - low
+        owner = np.repeat(np.arange(len(counts)), counts)
+        places = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(low, counts)
+        known = self.timeline.known
+        was_known = known[places] < seen.now[owner]  # type: ignore[index]
+        kept = np.bincount(owner[was_known], minlength=len(counts))
+        timeline = self.timeline.take(places[was_known], kept)
+        stop = np.cumsum(kept)
+        return PreparedView(self.view, timeline).answered(Rows(seen.now, stop - kept, stop))
+
+
+def _parts(counts: Integers) -> Iterator[slice]:
+    """Yield slices of the rows that have at most ``_PAIRS`` events together, or are one row."""
+    ends = np.cumsum(counts)
+    place = 0
+    while place < len(counts):
+        before = ends[place - 1] if place else 0
+        stop = max(int(np.searchsorted(ends, before + _PAIRS, side="right")), place + 1)
+        yield slice(place, stop)
+        place = stop
+
+
+def on_all_cores(work: Callable[[Any], Any], tasks: Sequence[Any]) -> list[Any]:
+    """Return ``work`` of each task, computed on as many threads as Polars uses."""
+    if len(tasks) < 2:
+        return [work(task) for task in tasks]
+    with ThreadPoolExecutor(pl.thread_pool_size()) as pool:
+        return list(pool.map(work, tasks))

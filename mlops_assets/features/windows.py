@@ -1,154 +1,167 @@
 """Which events each row of a spine sees: events sorted by entity and time, and ranges of positions among them.
 
-Belongs here: sorting, searching, and what can be asked of ranges of positions. Not here: the aggregates' meaning.
+Belongs here: sorting, searching, and who sees which positions. Not here: what is computed from them.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from mlops_assets.errors import FeatureError
-from mlops_assets.features.exact import Doubles, Integers, in_blocks
-from mlops_assets.features.meaning import LARGEST, SMALLEST, where
-from mlops_assets.features.view import FeatureView
+from mlops_assets.features.columns import Held, Mask, hold
+from mlops_assets.features.event_table import Frame, column_name, entity_of, filter_name, read_events, schema_of
+from mlops_assets.features.exact import Integers
+from mlops_assets.features.meaning import read_as, reads_values, where
+from mlops_assets.features.view import Aggregate, FeatureView, ValueType
+
+ColumnKey = tuple[str, ValueType | None]
+"""A column and the type it is read as; None where only its nulls matter."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timeline:
+    """Events sorted by entity and time; ``entities`` says where each entity's events are, ``[first, stop)``.
+
+    ``times`` are the events' instants and ``known`` those at which they became known, None if no event became known
+    after it happened.
+    """
+
+    entities: pl.DataFrame
+    times: Integers
+    known: Integers | None
+    columns: Mapping[ColumnKey, Held]
+    filters: Mapping[str, Mask]
+
+    @cached_property
+    def firsts(self) -> Integers:
+        """The position of the first event of each entity that has one, rising."""
+        return self.entities.filter(pl.col("first") < pl.col("stop"))["first"].to_numpy()
+
+    @cached_property
+    def longest(self) -> int:
+        """The number of events of the entity that has most."""
+        return int((self.entities["stop"] - self.entities["first"]).max() or 0)  # type: ignore[operator]
+
+    @cached_property
+    def group(self) -> Integers:
+        """The number of each event's entity, rising from 0."""
+        return np.repeat(np.arange(len(self.firsts)), np.diff(self.firsts, append=len(self.times)))
+
+    @cached_property
+    def run(self) -> Integers:
+        """The number of each event's tie: equal entity and time, equal number."""
+        is_new = np.ones(len(self.times), bool)
+        is_new[1:] = self.times[1:] != self.times[:-1]
+        is_new[self.firsts] = True
+        return np.cumsum(is_new, dtype=np.int64)
+
+    def take(self, places: Integers, counts: Integers) -> "Timeline":
+        """Return the events at ``places`` as those of new entities 0, 1, …, of which each has ``counts`` events."""
+        stop = np.cumsum(counts)
+        return Timeline(
+            entities=pl.DataFrame({"entity": np.arange(len(counts)), "first": stop - counts, "stop": stop}),
+            times=self.times[places],
+            known=None,
+            columns={key: held.take(places) for key, held in self.columns.items()},
+            filters={text: mask[places] for text, mask in self.filters.items()},
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class Timeline:
-    """Events sorted by entity and time, and the spine placed among them.
+class Rows:
+    """Rows of a spine: the instant of each, and where its entity's events are, ``[first, stop)``."""
 
-    Row i of the spine sees of all time the positions ``[first[i], end[i])``; ``times`` are the events' instants and
-    ``now`` the spine's. ``run`` numbers the ties: equal entity and time, equal number.
-    """
-
-    events: pl.DataFrame
-    times: Integers
-    run: Integers
     now: Integers
     first: Integers
-    end: Integers
+    stop: Integers
 
-    def start(self, window: int | None) -> Integers:
-        """Return the first position inside a window of so many microseconds (``None``: of all time)."""
-        if window is None:
-            return self.first
-        return _first_at_or_after(self.times, self.first, self.end, self.now - window)
+    def take(self, places: Integers | slice) -> "Rows":
+        """Return the rows at ``places``."""
+        return Rows(self.now[places], self.first[places], self.stop[places])
+
+    def is_sorted(self) -> bool:
+        """Return whether the rows are in the order of the events."""
+        step = np.diff(self.first)
+        return bool(((step > 0) | ((step == 0) & (np.diff(self.now) >= 0))).all())
+
+    def order(self) -> Integers:
+        """Return the places of the rows in the order of the events."""
+        frame = pl.DataFrame({"first": self.first, "now": self.now})
+        return frame.select(pl.arg_sort_by("first", "now")).to_series().cast(pl.Int64).to_numpy()
 
 
-def build_timeline(view: FeatureView, events: pl.DataFrame, spine: pl.DataFrame) -> Timeline:
-    """Return the timeline; ``FeatureError`` for a missing column, a wrong type, or a null entity or time."""
-    columns = list(dict.fromkeys(feature.column for feature in view.features))
-    for frame, what, needed in ((events, "the events", columns), (spine, "the spine", [])):
-        _require(view, frame, what, [view.entity, view.event_time, *needed])
-    if events.schema[view.entity] != spine.schema[view.entity]:
-        types = f"{events.schema[view.entity]} in the events and {spine.schema[view.entity]} in the spine"
-        raise FeatureError(f"{where(view, view.entity)} is {types}; cast one of them")
-    kept = events.select(pl.col(view.entity).alias("entity"), _instants(view, events).alias("now"), *_renamed(columns))
-    kept = kept.sort("entity", "now")
-    times = kept["now"].to_numpy()
-    groups = kept["entity"].rle().struct.unnest()
-    lengths = groups["len"].cast(pl.Int64)
-    table = pl.DataFrame(
-        {"entity": groups["value"], "first": lengths.cum_sum() - lengths, "stop": lengths.cum_sum()},
-        schema={"entity": events.schema[view.entity], "first": pl.Int64, "stop": pl.Int64},
+def build_timeline(view: FeatureView, events: Frame) -> Timeline:
+    """Return the timeline of the columns that the view reads; ``FeatureError`` for what ``read_events`` refuses."""
+    table = read_events(view, events)
+    groups = table["entity"].rle().struct.unnest()
+    stop = groups["len"].cast(pl.Int64).cum_sum()
+    entities = pl.DataFrame({"entity": groups["value"], "first": stop - groups["len"], "stop": stop})
+    times = table["now"].to_numpy()
+    known = table["known"].to_numpy() if view.known_time is not None else None
+    columns: dict[ColumnKey, Held] = {}
+    for feature in view.aggregates:
+        key = column_key(feature)
+        if key is not None and key not in columns:
+            columns[key] = _held(view, key, table[column_name(key[0])])
+    return Timeline(
+        entities=entities,
+        times=times,
+        known=known if known is not None and (known > times).any() else None,
+        columns=columns,
+        filters={f.where: table[filter_name(f.where)].to_numpy() for f in view.aggregates if f.where is not None},
     )
-    asked = spine.select(pl.col(view.entity).alias("entity"), _instants(view, spine).alias("now"))
-    asked = asked.join(table, on="entity", how="left", maintain_order="left").fill_null(0)
-    now, first, stop = (asked[name].to_numpy() for name in ("now", "first", "stop"))
-    is_new = np.ones(len(times), bool)
-    is_new[1:] = times[1:] != times[:-1]
-    is_new[table["first"].to_numpy()] = True
-    run = np.cumsum(is_new, dtype=np.int64)
-    return Timeline(kept, times, run, now, first, _first_at_or_after(times, first, stop, now))
 
 
-def numbers(view: FeatureView, column: str, values: pl.Series) -> Doubles:
-    """Return a column without nulls as doubles by the rules of ``meaning.number``; ``FeatureError`` on others."""
-    if not (values.dtype.is_numeric() or values.dtype in {pl.Boolean, pl.Null}):
-        raise FeatureError(f"{where(view, column)} must hold numbers, it is {values.dtype}")
-    doubles = values.cast(pl.Float64).to_numpy() + 0.0  # -0.0 becomes 0.0
-    sizes = np.abs(doubles)
-    refused = np.flatnonzero(~(sizes < LARGEST))  # NaN is not less than anything
-    if len(refused):
-        example = float(doubles[refused[0]])
-        raise FeatureError(
-            f"{where(view, column)} holds {len(refused)} values such as {example!r}; clean them in the data contract: "
-            "a feature takes finite numbers below 2^300"
-        )
-    doubles[sizes < SMALLEST] = 0.0
-    return doubles
+def column_key(feature: Aggregate) -> ColumnKey | None:
+    """Return what the feature reads of an event: a column as a type; None if only that the event is there."""
+    if feature.column is None:
+        return None
+    return feature.column, read_as(feature) if reads_values(feature) else None
 
 
-def range_extremes(
-    values: Doubles, start: Integers, end: Integers, pick: Callable[[Doubles, Doubles], Doubles]
-) -> Doubles:
-    """Return ``pick`` (``np.minimum`` or ``np.maximum``) over ``[start, end)``, none of them empty.
-
-    A sparse table, one level at a time: a range is covered by two blocks of the greatest power of two that fits.
-    """
-    results = np.empty(len(start))
-    levels = np.frexp((end - start).astype(np.float64))[1] - 1
-    table = values
-    for level in range(int(levels.max(initial=-1)) + 1):
-        block = 1 << level
-        if level:
-            table = pick(table[: -(block // 2)], table[block // 2 :])
-        rows = np.flatnonzero(levels == level)
-        results[rows] = pick(table[start[rows]], table[end[rows] - block])
-    return results
+def _held(view: FeatureView, key: ColumnKey, series: pl.Series) -> Held:
+    column, type = key
+    if type is not None:
+        return hold(view, column, series, type)
+    present = series.is_not_null().to_numpy() if series.null_count() else None
+    return Held(np.empty(len(series), np.bool_), present)
 
 
-def last_of_ties(values: Doubles, run: Integers) -> Doubles:
-    """Return for each position the greatest value of its tie."""
-    if not len(values):
-        return values
-    starts = np.flatnonzero(np.diff(run, prepend=run[0] - 1))
-    return np.repeat(np.maximum.reduceat(values, starts), np.diff(starts, append=len(values)))
+def check_entity(view: FeatureView, events: Frame, spine: Frame) -> None:
+    """Raise ``FeatureError`` if events and spine name the entity in different types."""
+    found, asked = (
+        frame.lazy().select(entity_of(view, schema_of(frame))).collect_schema()["entity"] for frame in (events, spine)
+    )
+    if found != asked:
+        types = f"{found} in the events and {asked} in the spine"
+        raise FeatureError(f"{where(view, view.entity)} is {types}; cast one of them")
 
 
-def are_constant(values: Doubles, start: Integers, end: Integers) -> npt.NDArray[np.bool_]:
-    """Return whether all values of ``[start, end)``, none of them empty, are equal."""
-    changes = np.cumsum(np.diff(values, prepend=values[:1]) != 0.0)
-    equal: npt.NDArray[np.bool_] = changes[start] == changes[end - 1]
-    return equal
+def places(timeline: Timeline, entity: pl.Series) -> tuple[Integers, Integers]:
+    """Return where the events of each ``entity`` are: first and stop, both after all events where it has none."""
+    runs = entity.rle().struct.unnest() if entity.len() else None
+    if runs is None or runs.height * 2 > entity.len():
+        found = _joined(timeline, entity)
+        return found["first"].to_numpy(), found["stop"].to_numpy()
+    found = _joined(timeline, runs["value"])
+    lengths = runs["len"].to_numpy()
+    return np.repeat(found["first"].to_numpy(), lengths), np.repeat(found["stop"].to_numpy(), lengths)
 
 
-def _first_at_or_after(times: Integers, low: Integers, high: Integers, wanted: Integers) -> Integers:
+def _joined(timeline: Timeline, entity: pl.Series) -> pl.DataFrame:
+    asked = pl.DataFrame({"entity": entity})
+    joined = asked.join(timeline.entities, on="entity", how="left", maintain_order="left")
+    return joined.select(pl.col("first", "stop").fill_null(len(timeline.times)))
+
+
+def first_at_or_after(times: Integers, low: Integers, high: Integers, wanted: Integers) -> Integers:
     """Return the first position of each ``[low, high)`` whose time is at least ``wanted``, else ``high``."""
-    if not len(times):
+    if not len(times) or not len(low):
         return low
-    return in_blocks(lambda *block: _search(times, *block), low, high, wanted)
-
-
-def _search(times: Integers, low: Integers, high: Integers, wanted: Integers) -> Integers:
-    width = high - low
-    for _ in range(int(width.max(initial=0)).bit_length()):
-        half = width >> 1
-        middle = low + half
-        is_before = (times.take(middle, mode="clip") < wanted) & (width > 0)
-        low = np.where(is_before, middle + 1, low)
-        width = np.where(is_before, width - half - 1, half)
+    for bit in reversed(range(int((high - low).max()).bit_length())):
+        probe = np.minimum(low + (1 << bit), high)
+        low = low + (probe - low) * (times.take(probe - 1) < wanted)
     return low
-
-
-def _require(view: FeatureView, frame: pl.DataFrame, what: str, columns: list[str]) -> None:
-    for column in columns:
-        if column not in frame.columns:
-            raise FeatureError(f"{where(view, column)} is missing from {what}, which have {frame.columns}")
-    for column in (view.entity, view.event_time):
-        if nulls := frame[column].null_count():
-            raise FeatureError(f"{where(view, column)} is null in {nulls} rows of {what}; quarantine them")
-
-
-def _instants(view: FeatureView, frame: pl.DataFrame) -> pl.Expr:
-    dtype = frame.schema[view.event_time]
-    if not isinstance(dtype, pl.Datetime | pl.Date):
-        raise FeatureError(f"{where(view, view.event_time)} must be a Datetime or a Date, it is {dtype}")
-    return pl.col(view.event_time).dt.epoch("us")
-
-
-def _renamed(columns: list[str]) -> list[pl.Expr]:
-    return [pl.col(column).alias(f"column_{column}") for column in columns]

@@ -17,6 +17,7 @@ import polars as pl
 from mlops_assets.errors import RequestRefused
 
 _TIME = pl.Datetime("us", "UTC")
+_TOLD_BEFORE = "told_before"  # of a prediction: the outcomes that stand before it in the log
 _PLAIN = {
     "id": pl.String,
     "at": _TIME,
@@ -85,11 +86,16 @@ class FilePredictionLog:
         for record in kinds["outcome"]:
             outcomes.setdefault(record["id"], record)
         rows = list(kinds["prediction"])
+        orders = {id: place for place, id in enumerate(outcomes)}
         known = [outcomes.get(row["id"], {}) for row in rows]
         frame = pl.DataFrame({name: [row[name] for row in rows] for name in _PLAIN}, schema=_read_schema())
         frame = frame.with_columns(
             pl.Series("outcome", [found.get("value") for found in known], pl.Float64),
             pl.Series("outcome_at", [found.get("at") for found in known], pl.Int64).cast(_TIME),
+            pl.Series("outcome_order", [orders.get(row["id"]) for row in rows], pl.Int64),
+            pl.Series("snapshot", [row.get("snapshot") for row in rows], pl.String),
+            pl.Series("definitions", [row.get("definitions") for row in rows], pl.String),
+            pl.Series("told", [_told(row) for row in rows], pl.Int64),
         )
         frame = frame.with_columns(pl.col("at").cast(_TIME))
         return frame.with_columns(_structs("inputs", rows), _structs("features", rows))
@@ -108,6 +114,7 @@ class _Read:
         self.directory = directory
         self.kinds: dict[str, list[dict[str, Any]]] = {"prediction": [], "mirror": [], "outcome": []}
         self._offsets: dict[Path, int] = {}
+        self._outcomes: set[str] = set()
 
     def refresh(self) -> None:
         """Read whole lines that have come since the last time."""
@@ -119,7 +126,20 @@ class _Read:
             self._offsets[path] = self._offsets.get(path, 0) + len(whole)
             for line in whole.splitlines():
                 record = json.loads(line)
+                if record["kind"] == "outcome":
+                    self._outcomes.add(record["id"])
+                elif record["kind"] == "prediction":
+                    record[_TOLD_BEFORE] = len(self._outcomes)
                 self.kinds[record["kind"]].append(record)
+
+
+def _told(row: Mapping[str, Any]) -> int | None:
+    """Return how many outcomes the server knew; None if they are not those that stand before the prediction.
+
+    That is so in a log of before this was recorded, or of several servers at a time.
+    """
+    told: int | None = row.get("told")
+    return told if told == row[_TOLD_BEFORE] else None
 
 
 def _read_schema() -> dict[str, Any]:

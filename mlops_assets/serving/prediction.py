@@ -3,7 +3,9 @@
 The log holds three kinds of record, one JSON object a line, each with ``kind``:
 
 ``prediction``  id, at, product, version (digest that answered), entity, inputs {column: value},
-                features {column: value}, score, latency_seconds
+                features {column: value}, score, latency_seconds; and what the features were read from:
+                snapshot (digest that the server began with), told (how many outcomes it had been told since),
+                definitions (digest of the views)
 ``mirror``      id, version, score         another live version's score of the same request and the same features
 ``outcome``     id, at, value              the truth, later; the first one for an id counts
 """
@@ -28,7 +30,7 @@ class Prediction:
     version: Digest
     entity: str
     inputs: Mapping[str, Any]
-    features: Mapping[str, float | None]
+    features: Mapping[str, Any]
     score: float
     latency_seconds: float
 
@@ -40,8 +42,9 @@ class PredictionLog(Protocol):
         """Return one row per acknowledged prediction, in the order they were answered.
 
         Columns: ``id``, ``at`` (UTC microseconds), ``version``, ``entity``, ``score``, ``latency_seconds``,
-        ``outcome`` (null until known), ``outcome_at``, ``inputs`` (struct), ``features`` (struct). An empty frame with
-        these columns when there are none.
+        ``outcome`` (null until known), ``outcome_at``, ``outcome_order`` (its place among all outcomes, from 0),
+        ``snapshot``, ``definitions``, ``told`` (null if it is not known which outcomes those were), ``inputs``
+        (struct), ``features`` (struct). An empty frame with these columns when there are none.
         """
 
     def mirrors(self, product: str) -> pl.DataFrame:

@@ -76,6 +76,7 @@ class ProductRuntime:
         self._request_features = RequestFeatures(served.request_features, dict(served.schema))
         derived = [RequestFeature(name=name, expression=text) for name, text in served.derived.items()]
         self._derived = RequestFeatures(derived, dict(served.schema))
+        self._definitions = served.definitions
         self._recall(log)
         self._writer = log.writer(served.name)
         self._changing = asyncio.Lock()
@@ -194,7 +195,10 @@ class ProductRuntime:
             "version": answer.version,
             "entity": str(answer.row[self.served.entity]),
             "inputs": inputs,
-            "features": {name: answer.row[name] for name in self._feature_names()},
+            "features": {name: _json_value(answer.row[name]) for name in self._feature_names()},
+            "snapshot": self.live.plan.features,
+            "told": len(self._events),
+            "definitions": self._definitions,
             "score": answer.score,
             "latency_seconds": seconds,
         }
@@ -238,8 +242,14 @@ class ProductRuntime:
 
 def _inputs_of(row: Mapping[str, Any], served: ServedProduct) -> dict[str, Any]:
     """Return the row's inputs as JSON values."""
-    values = {name: row[name] for name in served.inputs}
-    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in values.items()}
+    return {name: _json_value(row[name]) for name in served.inputs}
+
+
+def _json_value(value: Any) -> Any:
+    """Return a time, also in a list, as text in ISO 8601, and any other value as it is."""
+    if isinstance(value, list):
+        return [_json_value(item) for item in value]
+    return value.isoformat() if isinstance(value, datetime) else value
 
 
 def _parsed_times(inputs: Mapping[str, Any], served: ServedProduct) -> dict[str, Any]:

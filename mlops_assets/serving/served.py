@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from mlops_assets.features.view import FeatureView, RequestFeature
+from mlops_assets.ledger.canonical import Digest, digest_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,3 +33,9 @@ class ServedProduct:
         """Inputs that may not be null: they name entities and events."""
         named = {self.entity, self.event_time, *self.event_key, *(view.entity for view in self.views)}
         return frozenset(named) & frozenset(self.inputs)
+
+    @property
+    def definitions(self) -> Digest:
+        """The digest of all that decides the features of the views: a prediction says which it was answered by."""
+        views = {view.name: view.digest for view in self.views}
+        return digest_of({"views": views, "event_key": list(self.event_key), "derived": dict(self.derived)})

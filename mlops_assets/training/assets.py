@@ -15,6 +15,8 @@ from mlops_assets.data.assets import Consumed, consumed
 from mlops_assets.data.plot import inline_png
 from mlops_assets.data.snapshot import SnapshotStore
 from mlops_assets.errors import FeatureError, TrainingFailed
+from mlops_assets.features.assets import read_features
+from mlops_assets.features.materialization import TimePartitions
 from mlops_assets.features.view import FeatureView, RequestFeature, spoken
 from mlops_assets.ledger.canonical import Digest
 from mlops_assets.ledger.entry import Entry, Kind, Ledger
@@ -26,7 +28,7 @@ from mlops_assets.training.registry import ModelRegistry, RegisteredModel
 from mlops_assets.training.training_set import TrainingSet, assemble, training_set_digest
 
 
-def build_training_set_asset(
+def build_training_set_asset(  # noqa: PLR0913 - a training set is made of that many things
     product: str,
     *,
     views: Sequence[FeatureView],
@@ -35,12 +37,14 @@ def build_training_set_asset(
     entity: str,
     event_time: str,
     split: TimeSplit,
+    partitions: Mapping[str, TimePartitions] | None = None,
     owners: Sequence[str] = (),
 ) -> dg.AssetsDefinition:
     """Return the asset ``[product, training_set]``: two snapshots, ``train`` and ``golden``, and one digest of both.
 
-    ``label`` is a column of the dataset. Raises ``FeatureError`` when a view was computed from another dataset than the
-    one consumed, and ``TrainingFailed`` when nothing can be learned from the rows.
+    ``label`` is a column of the dataset; ``partitions`` are those of the views that are kept in parts, by name. Raises
+    ``FeatureError`` when a view was computed from another dataset than the one consumed, and ``TrainingFailed`` when
+    nothing can be learned from the rows.
     """
     dataset_key = dg.AssetKey([product, "dataset"])
     view_keys = {view: dg.AssetKey(["features", view.name]) for view in views}
@@ -59,12 +63,19 @@ def build_training_set_asset(
         context: dg.AssetExecutionContext, snapshots: dg.ResourceParam[SnapshotStore]
     ) -> dg.MaterializeResult[Any]:
         dataset = consumed(context, dataset_key)
-        tables = {view: consumed(context, key) for view, key in view_keys.items()}
-        _refuse_other_dataset(product, dataset, tables)
+        rows = snapshots.read(dataset.digest)
+        kept = partitions or {}
+        _refuse_other_dataset(
+            product, dataset, {v: consumed(context, k) for v, k in view_keys.items() if v.name not in kept}
+        )
+        tables = {
+            view: read_features(context, view, kept.get(view.name), snapshots, rows if view.source == product else None)
+            for view in views
+        }
         parts = assemble(
             product,
-            snapshots.read(dataset.digest),
-            {view: snapshots.read(table.digest) for view, table in tables.items()},
+            rows,
+            {view: table.frame for view, table in tables.items()},
             request_features,
             split=split,
             event_time=event_time,
