@@ -60,17 +60,23 @@ class RedisStore:
     def read(self, wanted: Sequence[Wanted]) -> list[list[Record | None]]:
         """Return the records of each entity's fields, all asked for in one round trip."""
 
-        def ask() -> list[Any]:
-            pipeline = self._client.pipeline(transaction=False)
-            pipeline.get(self._token_key)
-            for entity, fields in wanted:
-                pipeline.hmget(self._prefix + entity, list(fields))
-            return list(pipeline.execute())
-
-        records: list[list[bytes | None]]
-        token, *records = self._asked(ask)
+        commands = [("GET", self._token_key), *(("HMGET", self._prefix + key, *fields) for key, fields in wanted)]
+        token, *records = self._asked(partial(self._exchange, commands))
         self._refuse_loss(token == self._token)
         return [[None if record is None else decoded(record) for record in found] for found in records]
+
+    def _exchange(self, commands: Sequence[tuple[str, ...]]) -> list[Any]:
+        """Return the answers to commands sent at once: half the time of a pipeline, which a read of features feels."""
+        pool = self._client.connection_pool
+        connection = pool.get_connection()
+        try:
+            connection.send_packed_command(connection.pack_commands(commands))
+            return [connection.read_response() for _ in commands]
+        except BaseException:
+            connection.disconnect()  # answers that are still to come belong to nobody
+            raise
+        finally:
+            pool.release(connection)
 
     def write(self, entity: str, version: int, records: Records) -> bool:
         """Write an entity's records if its version is ``version``."""
