@@ -57,12 +57,18 @@ _BATCH = 1000
 class OnlineFeatures:
     """The features of views over one stream of events, each event counted once, kept in ``store`` (memory).
 
-    ``event_key`` names the columns that identify an event, for views that declare none. Raises ``InvalidDefinition``
-    if the views are at fault, have different sources, or share a feature's name.
+    ``event_key`` names the columns that identify an event, for views that declare none. ``on_absent`` is told the name
+    of the view at every read of an entity that is absent from it. Raises ``InvalidDefinition`` if the views are at
+    fault, have different sources, or share a feature's name.
     """
 
     def __init__(
-        self, views: Iterable[FeatureView], *, event_key: tuple[str, ...] = (), store: StateStore | None = None
+        self,
+        views: Iterable[FeatureView],
+        *,
+        event_key: tuple[str, ...] = (),
+        store: StateStore | None = None,
+        on_absent: Callable[[str], None] = lambda _view: None,
     ) -> None:
         declared = tuple(
             view if view.event_key or not event_key else replace(view, event_key=event_key) for view in views
@@ -70,7 +76,7 @@ class OnlineFeatures:
         if faults := _faults(declared):
             raise InvalidDefinition(faults)
         kept = MemoryStore() if store is None else store
-        self._views = tuple(_ViewState(view, kept) for view in declared)
+        self._views = tuple(_ViewState(view, kept, on_absent) for view in declared)
 
     def bootstrap(self, events: pl.DataFrame) -> int:
         """Add many events at once, in any order, and return how many were new.
@@ -117,9 +123,10 @@ class OnlineFeatures:
 class _ViewState:
     """One view's entities in a store."""
 
-    def __init__(self, view: FeatureView, store: StateStore) -> None:
+    def __init__(self, view: FeatureView, store: StateStore, on_absent: Callable[[str], None]) -> None:
         self.view = view
         self._store = store
+        self._on_absent = on_absent
         self._measures = Measures(view)
         self.arrivals = Arrivals(view, self._measures)
         self._lock = RLock()
@@ -283,6 +290,8 @@ class _ViewState:
 
     def _values(self, row: Row, windows: Sequence[Window], now: int) -> dict[str, Any]:
         is_absent = windows[0].is_empty if self._lives else all(window.is_empty for window in windows)
+        if is_absent:
+            self._on_absent(self.view.name)
         if is_absent and self.view.absent == "refuse":
             text = f"{self.view.entity} {row[self.view.entity]!r} has no event" + (" that lives" if self._lives else "")
             raise FeaturesAbsent(f"feature view {self.view.name!r}: {text}, and the view refuses that")

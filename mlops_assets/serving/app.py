@@ -68,6 +68,15 @@ class _Metrics:
         self.requests = Counter("mlops_requests", "Requests by status.", ("product", "code"), registry=self.registry)
         self.predictions = Counter("mlops_predictions", "Rows answered.", labels, registry=self.registry)
         self.outcomes = Counter("mlops_outcomes", "Outcomes told.", ("product",), registry=self.registry)
+        self.absent = Counter(
+            "mlops_absent_features",
+            "Requests whose entity a view did not know.",
+            ("product", "view"),
+            registry=self.registry,
+        )
+        self.refused_events = Counter(
+            "mlops_refused_events", "Events that features do not count.", ("product",), registry=self.registry
+        )
         self.weight = Gauge("mlops_traffic_weight_ratio", "Share of traffic.", labels, registry=self.registry)
         self.latency = Histogram(
             "mlops_request_duration_seconds",
@@ -82,6 +91,10 @@ class _Service:
     def __init__(self, runtimes: dict[str, ProductRuntime]) -> None:
         self._runtimes = runtimes
         self._metrics = _Metrics()
+        for name, runtime in runtimes.items():
+            absent = {view.name: self._metrics.absent.labels(name, view.name) for view in runtime.served.views}
+            runtime.on_absent = lambda view, counters=absent: counters[view].inc()  # type: ignore[misc]
+            runtime.on_refused_event = self._metrics.refused_events.labels(name).inc
 
     def routes(self) -> list[Route]:
         model = "/v2/models/{product}"

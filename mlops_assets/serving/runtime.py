@@ -10,7 +10,7 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -70,6 +70,8 @@ class ProductRuntime:
     ) -> None:
         self.served = served
         self.live = Live(plan=TrafficPlan(weights={}))
+        self.on_absent: Callable[[str], None] = lambda _view: None
+        self.on_refused_event: Callable[[], None] = lambda: None
         self._snapshots = snapshots
         self._registry = registry
         self._state_dir = state_dir
@@ -116,7 +118,7 @@ class ProductRuntime:
             if plan.features != before.plan.features or features is None:
                 features = await asyncio.to_thread(self._build_features, plan.features, self._events[:known])
                 for event in self._events[known:]:
-                    features.add(event)
+                    self._learn(features, event)
             _write_durably(self._plan_file, json.dumps(plan.to_json()).encode())
             self.live = Live(plan=plan, models=models, features=features)
 
@@ -140,12 +142,20 @@ class ProductRuntime:
         return (*(name for view in self.served.views for name in view.feature_names), *self._request_features.names)
 
     def _build_features(self, snapshot: Digest | None, events: Sequence[Mapping[str, Any]]) -> OnlineFeatures:
-        features = OnlineFeatures(self.served.views, event_key=self.served.event_key)
+        features = OnlineFeatures(self.served.views, event_key=self.served.event_key, on_absent=self.on_absent)
         if snapshot is not None:
             features.bootstrap(self._snapshots.read(snapshot))
         for event in events:
-            features.add(event)
+            self._learn(features, event)
         return features
+
+    def _learn(self, features: OnlineFeatures, event: Mapping[str, Any]) -> None:
+        """Tell the features an event; one that they refuse must not keep others, or requests, waiting."""
+        try:
+            features.add(event)
+        except FeatureError as error:
+            _LOG.warning("%s: an event is not counted: %s", self.served.name, error)
+            self.on_refused_event()
 
     def answer(self, rows: Sequence[Mapping[str, Any]], *, trace: str | None = None) -> list[Answer]:
         """Answer rows, each by its entity's version, all logged before this returns."""
@@ -232,7 +242,7 @@ class ProductRuntime:
         self._outcomes[id] = value
         self._events.append(event)
         if self.live.features is not None:
-            self.live.features.add(event)
+            self._learn(self.live.features, event)
         return True
 
     def _event(self, inputs: Mapping[str, Any], value: float) -> dict[str, Any]:

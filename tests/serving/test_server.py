@@ -126,6 +126,18 @@ def test_reconcile_sees_and_sets_the_plan_over_http(server, models, features):
         target.observe("shop")
 
 
+def test_a_request_for_an_entity_that_features_do_not_know_is_counted(server):
+    def absent():
+        lines = server.client.get("/metrics").text.splitlines()
+        name = f'mlops_absent_features_total{{product="shop",view="{shop.TASTE.name}"}}'
+        return next(float(line.split()[-1]) for line in lines if line.startswith(name))
+
+    before = absent()
+    server.infer(123_456, NOW)
+    server.infer(3, NOW)
+    assert absent() == before + 1
+
+
 def test_metrics_are_there_for_prometheus(server):
     assert server.infer(1, NOW).is_success
     text = server.client.get("/metrics").text
