@@ -59,7 +59,6 @@ class RedisStore:
 
     def read(self, wanted: Sequence[Wanted]) -> list[list[Record | None]]:
         """Return the records of each entity's fields, all asked for in one round trip."""
-
         commands = [("GET", self._token_key), *(("HMGET", self._prefix + key, *fields) for key, fields in wanted)]
         token, *records = self._asked(partial(self._exchange, commands))
         self._refuse_loss(token == self._token)

@@ -101,8 +101,15 @@ def test_the_assets_of_a_product_hang_together_from_source_to_monitoring(locatio
 
 def test_each_gate_is_a_blocking_check_of_the_evaluation(location):
     declared = {f"{product.name}/evaluation:{gate.name}" for product in PRODUCTS for gate in product.gates}
-    assert set(location["checks"]) == declared
-    assert all(check["blocking"] and check["description"] for check in location["checks"].values())
+    gates = {name: check for name, check in location["checks"].items() if not name.startswith("features/")}
+    assert set(gates) == declared
+    assert all(check["blocking"] and check["description"] for check in gates.values())
+
+
+def test_each_feature_view_is_checked_for_parity_and_freshness(location):
+    views = {view.name for product in PRODUCTS for view in product.views}
+    declared = {f"features/{view}:{check}" for view in views for check in ("parity", "freshness")}
+    assert {name for name in location["checks"] if name.startswith("features/")} == declared
 
 
 def test_jobs_have_the_names_people_launch_them_with(location):
