@@ -193,8 +193,7 @@ class ModelProduct:
         wanted += [("event_key", name) for name in self.event_key]
         wanted += [("inputs", name) for name in self.inputs]
         for view in self.views:
-            wanted += [(f"views: {view.name}", name) for name in (view.entity, view.event_time)]
-            wanted += [(f"views: {view.name}.{feature.name}", feature.column) for feature in view.features]
+            wanted += [(f"views: {part}", name) for part, name in _columns_of_view(view)]
         for name, expression in [(f.name, f.expression) for f in self.request_features] + list(self.derived.items()):
             wanted += [(f"expression of {name}", column) for column in _columns_of(expression)]
         yield from (f"{part}: unknown column {name!r}; known: {known}" for part, name in wanted if name not in columns)
@@ -210,6 +209,14 @@ class ModelProduct:
             for metric in sorted(gate.metrics - self.metric_names):
                 computed = sorted(self.metric_names)
                 yield f"gates: {gate.name} reads the metric {metric!r}, which nobody computes; computed: {computed}"
+
+
+def _columns_of_view(view: FeatureView) -> list[tuple[str, str]]:
+    """Return what a view reads of an event, with the part of it that reads it first; nothing of a faulty view."""
+    if view.faults():
+        return []  # the view reports them
+    readers = {f.column: f"{view.name}.{f.name}" for f in reversed(view.aggregates) if f.column}
+    return [(readers.get(name, view.name), name) for name in view.inputs]
 
 
 def _columns_of(expression: str) -> list[str]:

@@ -1,213 +1,259 @@
-"""The query that computes a feature view in Flink SQL, as text: common table expressions over the events and the spine.
+"""The query that computes a feature view in Flink SQL, as text: steps from events and questions to one row a question.
 
 ``event`` reads one event and refuses what the meaning refuses, ``asked`` the questions, ``seen`` pairs a question with
-each event it may see, ``pair`` adds the question itself, so that one without events has an answer too, and ``answer``
-aggregates per question. No step but the last ones takes anything back, so a late event adds to what is there and a
-re-delivered one (same key) adds nothing; state grows with the pairs, and no state may expire.
+each event it may see, and ``pair`` adds the question by itself, so that one without events is answered too. Up to here
+nothing is ever taken back: a late event adds to what is there, an event delivered again adds nothing. ``answer``
+aggregates per question; ``listing`` keeps the best ranks for ``last_k``; ``spread`` adds up differences to a *pivot*,
+one of the values themselves, so that ``std`` reads each event once and little cancels.
 
-``first``, ``last`` and ``last_k`` order events by a *rank*: one ASCII text made of the time, the value's order and, after
-a blank, the value. Flink compares texts sometimes by bytes and sometimes by UTF-16, which agree on ASCII only; of
-strings the rank holds the bytes in hexadecimal. ``std`` adds up differences to a *pivot*, one of the values themselves:
-with it, what cancels is at most n times the variance, and no event is read twice.
-
-Belongs here: SQL that reads and aggregates. Not here: tables and types, or what a word means (``meaning.py``).
+Belongs here: steps that join and aggregate. Not here: tables, one value's SQL, or what a word means (``meaning.py``).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from mlops_assets.features.event_expression import condition, parse, to_sql
+from mlops_assets.features.flink_text import (
+    SQL_TYPES,
+    instant_of,
+    literal,
+    number_of,
+    quoted,
+    rank,
+    rank_order,
+    rank_text,
+    refusal,
+    required,
+)
 from mlops_assets.features.meaning import (
-    LARGEST,
-    SMALLEST,
     empty_value,
-    instant,
     read_as,
     reads_values,
     time_to_live_microseconds,
     where,
     window_microseconds,
 )
-from mlops_assets.features.view import Aggregate, FeatureView, Ratio, ValueType
+from mlops_assets.features.view import Aggregate, FeatureView, Ratio
 
 ROW = "spine_row"
-"""The column that names a question: a whole number, once per question."""
+"""The column that names a question: a whole number of its own."""
 
-SQL_TYPES: Mapping[ValueType, str] = {
-    "double": "DOUBLE",
-    "integer": "BIGINT",
-    "boolean": "BOOLEAN",
-    "string": "STRING",
-    "time": "BIGINT",
-}
-
-_FIRST_INSTANT, _LAST_INSTANT = -62_135_596_800_000_000, 253_402_300_799_999_999  # years 1 to 9999
-_LONGEST = 10**18  # microseconds; a longer window reaches before the year 1 from any question
-_MAGNITUDE = """CASE WHEN {v} = 0E0 THEN '0'
- WHEN {s} LIKE '%E-%' THEN '1' || LPAD(CAST(999 - CAST(SPLIT_INDEX({s}, 'E-', 1) AS INT) AS STRING), 3, '0') || SPLIT_INDEX({s}, 'E-', 0)
- WHEN {s} LIKE '%E%' THEN '3' || LPAD(SPLIT_INDEX({s}, 'E', 1), 3, '0') || SPLIT_INDEX({s}, 'E', 0)
- ELSE '2' || LPAD({s}, CHAR_LENGTH({s}) + 8 - POSITION('.' IN {s}), '0') END"""
-
-
-def quoted(name: str) -> str:
-    """Return an identifier as SQL reads it."""
-    return "`" + name.replace("`", "``") + "`"
-
-
-def text(value: str) -> str:
-    """Return a text literal."""
-    return "'" + value.replace("'", "''") + "'"
+_LONGEST = 10**18  # microseconds; a window of so many reaches before the year 1
+_FITS = f"BETWEEN CAST('{-(2**63)}' AS DECIMAL(38, 0)) AND CAST('{2**63 - 1}' AS DECIMAL(38, 0))"
 
 
 class FlinkQuery:
-    """The parts of one view's query, each named once however many features use it.
+    """The query of one view: what several features need is computed once.
 
-    ``types`` are the SQL types of the view's inputs. ``sql`` is the query: one row per question, its ``spine_row``,
-    entity, time and features.
+    ``types`` holds the SQL type of each input. ``sql`` selects one row per question: its ``spine_row``, the entity, the
+    time, then the features in the order of their declaration.
     """
 
     def __init__(self, view: FeatureView, types: Mapping[str, str], events: str, spine: str) -> None:
-        self._view, self._types, self._events, self._spine = view, types, events, spine
+        self._view, self._events, self._spine = view, quoted(events), quoted(spine)
+        self._types = dict(types)
         self._computed = {column.name: parse(column.expression) for column in view.columns}
-        self._values: dict[str, str] = {}
-        self._ranks: dict[str, str] = {}
+        self._types |= {name: SQL_TYPES[node.kind] for name, node in self._computed.items()}
+        self._read: dict[str, tuple[str, str]] = {}  # SQL over one event → its name and SQL type
+        self._ranks: dict[str, str] = {}  # each of these four: SQL → its name
         self._aggregates: dict[str, str] = {}
         self._lists: dict[str, str] = {}
         self._spreads: dict[str, str] = {}
-        self._most = max((feature.k or 0 for feature in view.aggregates), default=0)
-        finals = {feature.name: self._feature(feature) for feature in view.aggregates}
-        self.sql = self._assembled(finals | {ratio.name: _ratio(ratio, finals) for ratio in view.ratios})
+        self._keys = [
+            self._reading(required(quoted(name), self._types[name], where(view, name)), self._types[name])
+            for name in view.event_key
+        ]
+        self._finals = {feature.name: self._final(feature) for feature in view.aggregates}
+        self._finals |= {ratio.name: _ratio(ratio, self._finals) for ratio in view.ratios}
+        self._once = self._each_key_once()
+        self.sql = self._assembled()
 
-    def _feature(self, feature: Aggregate) -> str:
-        """Return what the last step selects for an aggregate, and note what the steps before it need."""
-        value = self._value_of(feature)
-        kept = " AND ".join(self._kept(feature, value))
-        found = self._found(feature, value or "*", kept)
+    def _final(self, feature: Aggregate) -> str:
+        """Return what the last step selects for an aggregate; notes what it needs of the steps before."""
+        value = self._value(feature)
+        found = _FINDERS[feature.function](self, feature, value, " AND ".join(self._kept(feature, value)))
         if (lives := time_to_live_microseconds(self._view)) is not None:
             newest = self._aggregated("MAX(happened)")
             found = f"CASE WHEN {newest} >= asked_at - {min(lives, _LONGEST)} THEN {found} END"
+        empty = literal(None if feature.is_list else empty_value(feature), feature.result_type)
         if feature.is_list:
-            return f"CAST(JSON_QUERY(COALESCE({found}, '[]'), '$[*][1]' RETURNING ARRAY<STRING>) AS ARRAY<{SQL_TYPES[feature.type]}>)"
+            items = f"JSON_QUERY(COALESCE({found}, '[]'), '$[*][1]' RETURNING ARRAY<STRING>)"
+            return f"CAST({items} AS ARRAY<{SQL_TYPES[feature.type]}>)"
         if feature.function == "sum" and feature.type == "integer":
-            return _integer_sum(found, feature)
-        empty = literal(empty_value(feature), feature.result_type)
+            return f"CASE WHEN {found} IS NULL THEN {empty} WHEN {found} {_FITS} THEN CAST({found} AS BIGINT) END"
         return f"COALESCE({found}, {empty})"
 
-    def _found(self, feature: Aggregate, value: str, kept: str) -> str:
-        """Return the aggregate over the kept events, null where there is none."""
-        simple = {"sum": "SUM", "min": "MIN", "max": "MAX"}
-        if feature.function in {"count", "distinct_count"}:
-            counted = f"DISTINCT {value}" if feature.function == "distinct_count" else "*"
-            return f"NULLIF({self._aggregated(f'COUNT({counted}) FILTER (WHERE {kept})')}, 0)"
-        if feature.function in simple:
-            exact = f"CAST({value} AS DECIMAL(38, 0))" if (feature.function, feature.type) == ("sum", "integer") else value
-            return self._aggregated(f"{simple[feature.function]}({exact}) FILTER (WHERE {kept})")
-        if feature.function == "mean":
-            total = self._aggregated(f"SUM({value}) FILTER (WHERE {kept})")
-            return f"({total} / {self._aggregated(f'COUNT(*) FILTER (WHERE {kept})')})"
-        if feature.function == "time_since":
-            return f"(CAST(asked_at - {self._aggregated(f'MAX(happened) FILTER (WHERE {kept})')} AS DOUBLE) / 1E6)"
-        if feature.function == "std":
-            return self._spreads.setdefault(f"{value} AS v FROM seen WHERE {kept}", f"s{len(self._spreads)}")
-        rank = self._ranks.setdefault(_rank(value, feature.type), f"r{len(self._ranks)}")
-        if feature.function == "last_k":
-            listed = self._lists.setdefault(f"{rank} AS r FROM seen WHERE {kept}", f"l{len(self._lists)}")
-            chosen = listed if feature.k == self._most else f"ARRAY_SLICE({listed}, 1, {feature.k})"
-            return f"('[' || ARRAY_JOIN({chosen}, ',') || ']')"
-        end = {"first": "MIN", "last": "MAX"}[feature.function]
-        best = self._aggregated(f"{end}({rank}) FILTER (WHERE {kept})")
-        return f"CAST({_tail(best)} AS {SQL_TYPES[feature.type]})"
-
-    def _aggregated(self, aggregate: str) -> str:
-        return self._aggregates.setdefault(aggregate, f"a{len(self._aggregates)}")
-
-    def _value_of(self, feature: Aggregate) -> str | None:
-        """Return the name of the value that the feature aggregates, of a flag that it is there, or ``None``."""
+    def _value(self, feature: Aggregate) -> str | None:
+        """Return the name of what is read of each event: the value, or whether it is there; ``None``: nothing."""
         if feature.column is None:
             return None
+        name, held, what = quoted(feature.column), self._types[feature.column], where(self._view, feature.column)
         if not reads_values(feature):
-            there = f"CASE WHEN {quoted(feature.column)} IS NOT NULL THEN TRUE END"
-            return self._values.setdefault(there, f"v{len(self._values)}")
-        return self._values.setdefault(self._read(feature.column, read_as(feature)), f"v{len(self._values)}")
-
-    def _read(self, column: str, type: ValueType) -> str:
-        """Return a column read as a type: numbers as doubles, finite, no negative zero, none too small or too large."""
-        name = quoted(column)
-        node = self._computed.get(column)
-        held = self._types[column] if node is None else SQL_TYPES[node.kind]  # type: ignore[index]
-        if type == "time":
-            return _instant(name, f"{where(self._view, column)} is no time: ", nullable=True)
-        if type != "double":
-            return name
-        if held == "BOOLEAN":
-            return f"CASE WHEN {name} THEN 1E0 WHEN NOT {name} THEN 0E0 END"
-        if held == "BIGINT":
-            return f"CAST({name} AS DOUBLE)"
-        refused = _refusal(f"{where(self._view, column)} takes finite numbers below 2^300, found ", name, "DOUBLE")
-        within = f"CASE WHEN ABS({name}) >= {literal(SMALLEST, 'double')} THEN {name} ELSE 0E0 END"
-        return f"CASE WHEN ABS({name}) < {literal(LARGEST, 'double')} THEN {within} WHEN {name} IS NOT NULL THEN {refused} END"
+            return self._reading(f"CASE WHEN {name} IS NOT NULL THEN TRUE END", "BOOLEAN")
+        type = read_as(feature)
+        if type == "double":
+            name = number_of(name, held, what)
+        elif type == "time":
+            name = instant_of(name, what, nullable=True)
+        return self._reading(name, SQL_TYPES[type])
 
     def _kept(self, feature: Aggregate, value: str | None) -> Iterable[str]:
-        """Return the conditions on an event of ``seen`` under which the feature reads it."""
+        """Yield the conditions under which an event of ``seen`` counts."""
         window = window_microseconds(feature)
         yield "happened IS NOT NULL" if window is None else f"happened >= asked_at - {min(window, _LONGEST)}"
         if feature.where is not None:
-            yield self._values.setdefault(to_sql(condition(feature.where)), f"v{len(self._values)}")
+            yield self._reading(to_sql(condition(feature.where)), "BOOLEAN")
         if value is not None:
             yield f"{value} IS NOT NULL"
 
-    def _assembled(self, finals: Mapping[str, str]) -> str:
-        view = self._view
-        steps = [*self._event_steps(), *self._seen_steps(), self._answer(), *self._list_steps(), *self._spread_steps()]
-        joined = " ".join(
-            f"LEFT JOIN {step} ON {step}.{ROW} = answer.{ROW}"
-            for step, there in (("listing", self._lists), ("spread", self._spreads))
-            if there
-        )
-        features = ",\n ".join(f"{finals[name]} AS {quoted(name)}" for name in view.feature_names)
-        who = f"{self._checked_key()} AS {ROW},\n who AS {quoted(view.entity)}, asked_at AS {quoted(view.event_time)}"
-        return "WITH " + ",\n".join(steps) + f"\nSELECT {who},\n {features}\nFROM answer {joined}".rstrip()
+    def _reading(self, sql: str, held: str) -> str:
+        return self._read.setdefault(sql, (f"v{len(self._read)}", held))[0]
 
-    def _event_steps(self) -> Iterable[str]:
-        """Yield the steps that read one event: its inputs, checked; its computed columns; its values and conditions."""
-        view = self._view
-        computed = "".join(f", {to_sql(node)} AS {quoted(name)}" for name, node in self._computed.items())
-        yield f"read_event AS (SELECT {', '.join(map(quoted, view.inputs))}{computed} FROM {quoted(self._events)})"
-        times = {"happened": view.event_time} | ({"known": view.known_time} if view.known_time else {})
-        parts = [f"{self._required(view.entity, 'an event')} AS who"]
-        parts += [f"{_instant(quoted(n), f'{where(view, n)} is no time: ')} AS {alias}" for alias, n in times.items()]
-        parts += [f"{self._required(name, 'an event')} AS k{i}" for i, name in enumerate(view.event_key)]
-        parts += [f"{value} AS {alias}" for value, alias in self._values.items()]
-        yield "event AS (SELECT " + ",\n ".join(parts) + " FROM read_event)"
+    def _aggregated(self, sql: str, kept: str | None = None) -> str:
+        whole = sql if kept is None else f"{sql} FILTER (WHERE {kept})"
+        return self._aggregates.setdefault(whole, f"a{len(self._aggregates)}")
 
-    def _seen_steps(self) -> Iterable[str]:
-        """Yield the questions, and what each sees: events before it, known before it, those of one key once."""
+    def _rank(self, feature: Aggregate, value: str | None) -> str:
+        return self._ranks.setdefault(rank(str(value), feature.type, "happened"), f"r{len(self._ranks)}")
+
+    def _count(self, feature: Aggregate, value: str | None, kept: str) -> str:
+        counted = f"DISTINCT {value}" if feature.function == "distinct_count" else "*"
+        return f"NULLIF({self._aggregated(f'COUNT({counted})', kept)}, 0)"
+
+    def _extreme(self, feature: Aggregate, value: str | None, kept: str) -> str:
+        return self._aggregated(f"{feature.function.upper()}({value})", kept)
+
+    def _sum(self, feature: Aggregate, value: str | None, kept: str) -> str:
+        summed = f"CAST({value} AS DECIMAL(38, 0))" if feature.type == "integer" else value
+        return self._aggregated(f"SUM({summed})", kept)
+
+    def _mean(self, feature: Aggregate, value: str | None, kept: str) -> str:
+        return f"({self._aggregated(f'SUM({value})', kept)} / {self._aggregated('COUNT(*)', kept)})"
+
+    def _time_since(self, feature: Aggregate, value: str | None, kept: str) -> str:
+        return f"(CAST(asked_at - {self._aggregated('MAX(happened)', kept)} AS DOUBLE) / 1E6)"
+
+    def _end(self, feature: Aggregate, value: str | None, kept: str) -> str:
+        chosen = "MIN" if feature.function == "first" else "MAX"
+        best = self._aggregated(f"{chosen}({self._rank(feature, value)})", kept)
+        return f"CAST({rank_text(best)} AS {SQL_TYPES[feature.type]})"
+
+    def _last_k(self, feature: Aggregate, value: str | None, kept: str) -> str:
+        listed = f"{self._rank(feature, value)} AS ranked FROM seen WHERE {kept}"
+        name = self._lists.setdefault(listed, f"l{len(self._lists)}")
+        return f"('[' || ARRAY_JOIN(ARRAY_SLICE({name}, 1, {feature.k}), ',') || ']')"
+
+    def _std(self, feature: Aggregate, value: str | None, kept: str) -> str:
+        return self._spreads.setdefault(f"{value} AS v FROM seen WHERE {kept}", f"s{len(self._spreads)}")
+
+    def _each_key_once(self) -> str | None:
+        """Return the condition that a question saw no two different events of one key."""
+        if not self._keys:
+            return None
+        key = self._keys[0] if len(self._keys) == 1 else f"JSON_ARRAY({', '.join(self._keys)})"
+        there = "happened IS NOT NULL"
+        return f"{self._aggregated('COUNT(*)', there)} = {self._aggregated(f'COUNT(DISTINCT {key})', there)}"
+
+    def _assembled(self) -> str:
         view = self._view
-        asked = _instant(quoted(view.event_time), f"{where(view, view.event_time)} of a question is no time: ")
-        who = self._required(view.entity, "a question")
-        yield f"asked AS (SELECT DISTINCT {ROW}, {who} AS who, {asked} AS asked_at FROM {quoted(self._spine)})"
-        carried = ["happened", *(f"k{i}" for i in range(len(view.event_key))), *self._values.values()]
-        columns = ", ".join([f"asked.{ROW}", "asked.who", "asked_at", *carried])
+        steps = [self._events_read(), *self._pairs(), self._answer()]
+        joined = "FROM answer"
+        for name, there, step in (("listing", self._lists, self._listing), ("spread", self._spreads, self._spread)):
+            if there:
+                steps.append(step())
+                joined += f"\nLEFT JOIN {name} ON answer.{ROW} = {name}.{ROW}"
+        row = f"answer.{ROW}"
+        if self._once is not None:
+            sentence = f"feature view '{view.name}': two different events have one key; question "
+            row = f"CASE WHEN {self._once} THEN {row} ELSE {refusal(sentence, row, 'BIGINT')} END"
+        chosen = [f"{row} AS {ROW}", f"who AS {quoted(view.entity)}", f"asked_at AS {quoted(view.event_time)}"]
+        chosen += [f"{self._finals[name]} AS {quoted(name)}" for name in view.feature_names]
+        return f"WITH {_lines(steps)}\nSELECT {_lines(chosen)}\n{joined}"
+
+    def _events_read(self) -> str:
+        """Return the steps that read one event: its inputs, then its computed columns, then all that features read."""
+        view = self._view
+        inputs = [quoted(name) for name in view.inputs]
+        inputs += [f"{to_sql(node)} AS {quoted(name)}" for name, node in self._computed.items()]
+        times = {view.event_time: "happened"} | ({view.known_time: "known"} if view.known_time else {})
+        parts = [f"{required(quoted(view.entity), self._types[view.entity], where(view, view.entity))} AS who"]
+        parts += [f"{instant_of(quoted(name), where(view, name))} AS {alias}" for name, alias in times.items()]
+        parts += [f"{sql} AS {alias}" for sql, (alias, _) in self._read.items()]
+        return f"given AS (SELECT {_lines(inputs)} FROM {self._events}),\nevent AS (SELECT {_lines(parts)} FROM given)"
+
+    def _pairs(self) -> Iterable[str]:
+        """Yield the questions and what each sees: events before it, known before it, those of one key once."""
+        view = self._view
+        who = required(quoted(view.entity), self._types[view.entity], f"{where(view, view.entity)} of a question")
+        when = instant_of(quoted(view.event_time), f"{where(view, view.event_time)} of a question")
+        yield f"asked AS (SELECT DISTINCT {ROW}, {who} AS who, {when} AS asked_at FROM {self._spine})"
         before = "happened < asked_at" + (" AND known < asked_at" if view.known_time else "")
-        once = "DISTINCT " if view.event_key else ""
-        ranks = "".join(f",\n {rank} AS {alias}" for rank, alias in self._ranks.items())
-        yield (
-            f"met AS (SELECT {once}{columns} FROM asked JOIN event ON asked.who = event.who AND {before})"
-            f",\nseen AS (SELECT *{ranks} FROM met)"
-        )
-        nothing = "".join(f", {name}" for name in [*carried, *self._ranks.values()])
-        yield (
-            f"pair AS (SELECT {ROW}, who, asked_at{nothing} FROM seen UNION ALL"
-            f" SELECT {ROW}, who, asked_at{self._nulls(carried)} FROM asked)"
-        )
-
-    def _nulls(self, carried: list[str]) -> str:
-        ranks = ", CAST(NULL AS STRING)" * len(self._ranks)
-        return "".join(f", NULLIF(asked_at, asked_at)" if n == "happened" else f", NULL" for n in carried) + ranks
+        names = [alias for alias, _ in self._read.values()]
+        met = ", ".join([ROW, "asked.who AS who", "asked_at", "happened", *names])
+        once = "DISTINCT " if self._keys else ""
+        yield f"met AS (SELECT {once}{met} FROM asked JOIN event ON asked.who = event.who AND {before})"
+        yield f"seen AS (SELECT {_lines(['*', *(f'{sql} AS {alias}' for sql, alias in self._ranks.items())])} FROM met)"
+        types = ["BIGINT", *(held for _, held in self._read.values()), *("STRING" for _ in self._ranks)]
+        nulls = ", ".join(f"CAST(NULL AS {held})" for held in types)
+        yield f"pair AS (SELECT * FROM seen UNION ALL SELECT {ROW}, who, asked_at, {nulls} FROM asked)"
 
     def _answer(self) -> str:
-        if self._view.event_key:
-            keys = ", ".join(f"k{i}" for i in range(len(self._view.event_key)))
-            self._aggregated("COUNT(happened)")
-            self._aggregated(f"COUNT(DISTINCT {keys})")
-        parts = "".join(f",\n {aggregate} AS {alias}" for aggregate, alias in self._aggregates.items())
-        return f"answer AS (SELECT {ROW}, who, asked_at{parts} FROM pair GROUP BY {ROW}, who, asked_at)"
+        parts = [ROW, "who", "asked_at", *(f"{sql} AS {alias}" for sql, alias in self._aggregates.items())]
+        return f"answer AS (SELECT {_lines(parts)} FROM pair GROUP BY {ROW}, who, asked_at)"
+
+    def _listing(self) -> str:
+        """Return the steps that hold the greatest ranks of each ``last_k`` as JSON, greatest first."""
+        most = max(feature.k or 0 for feature in self._view.aggregates)
+        element = f"JSON_ARRAY({rank_order('ranked')}, {rank_text('ranked')})"
+        ordered = f"ARRAY_SORT(ARRAY_AGG({element}) FILTER (WHERE part = {{}}), FALSE) AS {{}}"
+        lists = [ordered.format(place, alias) for place, alias in enumerate(self._lists.values())]
+        place = f"ROW_NUMBER() OVER (PARTITION BY {ROW}, part ORDER BY ranked DESC)"
+        return (
+            f"ranking AS ({_parts(self._lists)}),\n"
+            f"best AS (SELECT * FROM (SELECT *, {place} AS place FROM ranking) WHERE place <= {most}),\n"
+            f"listing AS (SELECT {_lines([ROW, *lists])} FROM best GROUP BY {ROW})"
+        )
+
+    def _spread(self) -> str:
+        """Return the steps that hold the deviation of each ``std``."""
+        variance = "(GREATEST(squares - total * total / n, 0E0) / n)"
+        deviations = [
+            f"MAX(SQRT({variance})) FILTER (WHERE part = {i}) AS {s}" for i, s in enumerate(self._spreads.values())
+        ]
+        same = f"spreading.{ROW} = anchor.{ROW} AND spreading.part = anchor.part"
+        sums = "COUNT(*) AS n, SUM(away) AS total, SUM(away * away) AS squares"
+        return (
+            f"spreading AS ({_parts(self._spreads)}),\n"
+            f"anchor AS (SELECT {ROW}, part, FIRST_VALUE(v) AS p FROM spreading GROUP BY {ROW}, part),\n"
+            f"moved AS (SELECT spreading.{ROW}, spreading.part, v - p AS away FROM spreading JOIN anchor ON {same}),\n"
+            f"summed AS (SELECT {ROW}, part, {sums} FROM moved GROUP BY {ROW}, part),\n"
+            f"spread AS (SELECT {_lines([ROW, *deviations])} FROM summed GROUP BY {ROW})"
+        )
+
+
+_FINDERS: Mapping[str, Callable[[FlinkQuery, Aggregate, str | None, str], str]] = {
+    "count": FlinkQuery._count,
+    "distinct_count": FlinkQuery._count,
+    "sum": FlinkQuery._sum,
+    "mean": FlinkQuery._mean,
+    "min": FlinkQuery._extreme,
+    "max": FlinkQuery._extreme,
+    "std": FlinkQuery._std,
+    "first": FlinkQuery._end,
+    "last": FlinkQuery._end,
+    "last_k": FlinkQuery._last_k,
+    "time_since": FlinkQuery._time_since,
+}
+
+
+def _parts(chosen: Mapping[str, str]) -> str:
+    return " UNION ALL\n  ".join(f"SELECT {ROW}, {place} AS part, {sql}" for place, sql in enumerate(chosen))
+
+
+def _ratio(ratio: Ratio, finals: Mapping[str, str]) -> str:
+    numerator, denominator = finals[ratio.numerator], finals[ratio.denominator]
+    quotient = f"CAST({numerator} AS DOUBLE) / NULLIF(CAST({denominator} AS DOUBLE), 0E0)"
+    return f"COALESCE({quotient}, {literal(empty_value(ratio), 'double')})"
+
+
+def _lines(parts: Iterable[str]) -> str:
+    return ",\n  ".join(parts)

@@ -67,7 +67,7 @@ def faults(online, case):
 
 
 @given(cases(), st.data(), st.sampled_from([1, 3, 128]))
-@settings(max_examples=200)
+@settings(max_examples=120)
 def test_the_online_engine_equals_the_reference_whatever_the_order_of_arrival(case, data, leaf):
     case = numbered(case)
     arrivals = data.draw(st.permutations(case.events))
@@ -80,7 +80,7 @@ def test_the_online_engine_equals_the_reference_whatever_the_order_of_arrival(ca
 
 
 @given(events(max_size=40), st.data())
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_every_function_of_every_type_equals_the_reference_from_tiles(rows, data):
     asked = data.draw(st.lists(st.tuples(st.just("ann"), st.sampled_from([START + n * QUARTER for n in range(16)]))))
     case = Case(EVERYTHING, [{**row, "user": "ann"} for row in rows], asked)

@@ -1,116 +1,83 @@
-"""One meaning in every engine: batch and online equal the reference to the last bit, and nothing sees the future."""
+"""One meaning in every engine: the batch engine equals the reference to the last bit, and nothing sees the future."""
 
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 
+import numpy as np
 import polars as pl
 import pytest
+from feature_cases import (
+    EVERYTHING,
+    QUARTER,
+    SCHEMA,
+    SPINE,
+    START,
+    TICK,
+    Case,
+    cases,
+    differences,
+    events,
+    moments,
+    users,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlops_assets.features import windows
-from mlops_assets.features.online import OnlineFeatures
+from mlops_assets.errors import FeatureError
+from mlops_assets.features import event_table, polars_engine
 from mlops_assets.features.polars_engine import PolarsEngine
 from mlops_assets.features.reference import reference_features
 from mlops_assets.features.view import Aggregate, FeatureView
 
-START = datetime(2024, 1, 1, tzinfo=UTC)
-HOUR = timedelta(hours=1)
-TICK = timedelta(microseconds=1)
-FUNCTIONS = ("count", "sum", "mean", "min", "max", "std", "last")
-VIEW = FeatureView(
-    name="user_taste",
-    source="shop",
-    entity="user",
-    event_time="time",
-    features=tuple(
-        Aggregate(name=f"{function}_{column}_{label}", function=function, column=column, window=window, empty=empty)
-        for function in FUNCTIONS
-        for column, label, window, empty in (
-            ("amount", "all", None, None),
-            ("amount", "hour", HOUR, None),
-            ("rating", "2h", 2 * HOUR, -1.0),
-        )
-    ),
-)
-KEYS = {"user": pl.Int64, "time": pl.Datetime("us", "UTC")}
-SCHEMA = {"id": pl.Int64, **KEYS, "amount": pl.Float64, "rating": pl.Float64}
-
-users = st.integers(0, 2)
-# Quarter hours, so that ties and windows' edges are hit, and one microsecond to either side of them.
-moments = st.builds(
-    lambda quarter, jitter: START + quarter * HOUR / 4 + jitter * TICK,
-    st.integers(0, 14),
-    st.sampled_from([0, 0, 0, -1, 1]),
-)
-cents = st.integers(-10_000, 10_000).map(lambda value: value / 100)
-awkward = st.sampled_from([1e16, -1e16, 1.0, 1e-16, 2.0**-53, 0.1, -0.0, 1e-80, 1e80, 3e-320, 1e16 + 2])
-amounts = st.none() | cents | awkward | st.floats(-1e12, 1e12) | st.floats(-(2.0**299), 2.0**299)
-ratings = st.none() | st.integers(1, 10).map(lambda value: value / 2)
-questions = st.lists(st.tuples(st.integers(0, 3), moments), max_size=12)
+HOUR = 4 * QUARTER
+EVENT = dict.fromkeys(SCHEMA) | {"id": 1, "user": "ann", "time": START, "known": START, "amount": 5.0, "paid": True}
+PLAIN = replace(EVERYTHING, known_time=None, time_to_live=None, event_key=())
 
 
-@st.composite
-def histories(draw, max_size=25):
-    rows = draw(st.lists(st.tuples(users, moments, amounts, ratings), max_size=max_size))
-    names = ("user", "time", "amount", "rating")
-    return [{"id": number, **dict(zip(names, row, strict=True))} for number, row in enumerate(rows)]
+def in_batch(case):
+    return PolarsEngine().features_at(case.view, case.frame(), case.spine()).rows(named=True)
 
 
-def as_events(rows):
-    return pl.DataFrame(rows, schema=SCHEMA, orient="row")
+def faults(case):
+    return differences(in_batch(case), reference_features(case.view, case.events, case.asked))
 
 
-def as_spine(asked):
-    return pl.DataFrame(asked, schema=KEYS, orient="row")
+def of_amounts(*amounts, view=PLAIN, apart=TICK, at=START + HOUR):
+    rows = [{**EVENT, "id": n, "time": START + n * apart, "amount": amount} for n, amount in enumerate(amounts)]
+    return in_batch(Case(view, rows, [("ann", at)]))[0]
 
 
-def in_batch(rows, asked):
-    return PolarsEngine().features_at(VIEW, as_events(rows), as_spine(asked)).rows(named=True)
+@given(cases())
+@settings(max_examples=120)
+def test_the_batch_engine_equals_the_reference_in_value_and_type(case):
+    assert not faults(case)
 
 
-def assert_batch_equals_reference(rows, asked):
-    assert in_batch(rows, asked) == reference_features(VIEW, rows, asked)
+@given(events(), st.lists(st.tuples(users, moments), max_size=6))
+@settings(max_examples=25)
+def test_every_function_of_every_type_equals_the_reference(rows, asked):
+    assert not faults(Case(EVERYTHING, rows, asked))
 
 
-@given(histories(), questions)
-@settings(max_examples=150)
-def test_the_batch_engine_equals_the_reference_to_the_last_bit(rows, asked):
-    assert_batch_equals_reference(rows, asked)
+@given(cases(), events(max_size=8))
+@settings(max_examples=40)
+def test_nothing_that_happens_or_becomes_known_at_or_after_a_moment_changes_its_features(case, others):
+    for who, now in case.asked[:3]:
+        past = [row for row in case.events if row["time"] < now]
+        later = [{**row, "id": 1000 + row["id"], "time": max(row["time"], now)} for row in others]
+        if case.view.known_time:
+            later += [{**row, "id": 2000 + row["id"], "known": max(row["known"], now)} for row in others]
+        asked = [(who, now)]
+        assert in_batch(Case(case.view, past, asked)) == in_batch(Case(case.view, [*later, *past], asked))
 
 
-@given(histories(), questions, st.data())
-@settings(max_examples=150)
-def test_the_online_engine_equals_both_whatever_the_order_of_arrival(rows, asked, data):
-    online = OnlineFeatures([VIEW], event_key=("id",))
-    arrivals = data.draw(st.permutations(rows))
-    many = data.draw(st.integers(0, len(arrivals)))
-    assert online.bootstrap(as_events(arrivals[:many])) == many
-    assert all(online.add(event) for event in arrivals[many:])
-    again = data.draw(st.lists(st.sampled_from(rows))) if rows else []
-    assert not any(online.add({**event, "amount": 77.0}) for event in again)  # the first of a key counts
-    answers = [online.features({"user": who}, when) for who, when in asked]
-    assert answers == in_batch(rows, asked) == reference_features(VIEW, rows, asked)
-
-
-@given(histories(), histories(max_size=8), st.integers(0, 3), moments)
-@settings(max_examples=150)
-def test_nothing_that_happens_at_or_after_a_moment_changes_its_features(rows, later, who, now):
-    past = [row for row in rows if row["time"] < now]
-    future = [{**row, "id": 1000 + row["id"], "time": max(row["time"], now)} for row in later]
-    assert in_batch(past, [(who, now)]) == in_batch([*future, *past], [(who, now)])
-    online = OnlineFeatures([VIEW], event_key=("id",))
-    online.bootstrap(as_events(past))
-    before = online.features({"user": who}, now)
-    online.bootstrap(as_events(future))
-    assert online.features({"user": who}, now) == before
-
-
-@given(histories(), questions, st.data())
-@settings(max_examples=60)
-def test_each_row_of_the_spine_is_answered_in_its_place(rows, asked, data):
-    order = data.draw(st.permutations(range(len(asked))))
-    straight, shuffled = in_batch(rows, asked), in_batch(rows, [asked[place] for place in order])
-    assert len(straight) == len(asked)
+@given(cases(), st.data())
+@settings(max_examples=25)
+def test_each_row_of_the_spine_is_answered_in_its_place(case, data):
+    order = data.draw(st.permutations(range(len(case.asked))))
+    straight = in_batch(case)
+    shuffled = in_batch(Case(case.view, case.events, [case.asked[place] for place in order]))
+    assert len(straight) == len(case.asked)
     assert shuffled == [straight[place] for place in order]
 
 
@@ -118,56 +85,120 @@ def test_each_row_of_the_spine_is_answered_in_its_place(rows, asked, data):
     ("offset", "seen"), [(0, 0), (-1, 1), (1, 0), (-HOUR // TICK, 1), (-HOUR // TICK - 1, 0), (-HOUR // TICK + 1, 1)]
 )
 def test_a_window_holds_its_start_and_not_its_end(offset, seen):
-    event = {"id": 1, "user": 1, "time": START + offset * TICK, "amount": 5.0, "rating": None}
-    online = OnlineFeatures([VIEW], event_key=("id",))
-    online.add(event)
-    for answer in (in_batch([event], [(1, START)])[0], online.features({"user": 1}, START)):
-        assert answer["count_amount_hour"] == seen
-        assert answer["last_amount_hour"] == (5.0 if seen else None)
-
-
-@pytest.mark.parametrize(("mutation", "event_time"), [(+1, START), (-1, START - TICK), (+1, START - HOUR)])
-def test_an_engine_that_is_off_by_one_at_an_edge_is_caught(monkeypatch, mutation, event_time):
-    """``<=`` for ``<`` at the end or the start of a window: the parity test must not agree with it."""
-    search = windows._first_at_or_after
-    planted = lambda times, low, high, wanted: search(times, low, high, wanted + mutation)  # noqa: E731
-    event = {"id": 1, "user": 1, "time": event_time, "amount": 5.0, "rating": 3.0}
-    assert_batch_equals_reference([event], [(1, START)])
-    monkeypatch.setattr(windows, "_first_at_or_after", planted)
-    with pytest.raises(AssertionError):
-        assert_batch_equals_reference([event], [(1, START)])
+    (answer,) = in_batch(Case(PLAIN, [{**EVENT, "time": START + offset * TICK}], [("ann", START)]))
+    assert answer["count_double_hour"] == seen
+    assert answer["last_double_hour"] == (5.0 if seen else None)
 
 
 def test_sums_are_exact_where_running_sums_are_not():
     values = [1e16, 1.0, -1e16, 0.1]
-    rows = [
-        {"id": n, "user": 1, "time": START + n * TICK, "amount": value, "rating": None}
-        for n, value in enumerate(values)
-    ]
     assert sum(values) == 0.1
-    assert in_batch(rows, [(1, START + HOUR)])[0]["sum_amount_all"] == 1.1
+    assert of_amounts(*values)["sum_double_all"] == 1.1
 
 
 def test_equal_values_deviate_by_exactly_nothing():
-    rows = [{"id": n, "user": 1, "time": START + n * TICK, "amount": 0.1, "rating": None} for n in range(10)]
-    assert in_batch(rows, [(1, START + HOUR / 2)])[0]["std_amount_hour"] == 0.0
+    assert of_amounts(*[0.1] * 10)["std_double_hour"] == 0.0
 
 
-def test_of_several_events_at_the_latest_moment_the_last_is_the_greatest_in_any_order():
-    rows = [
-        {"id": n, "user": 1, "time": START, "amount": value, "rating": None} for n, value in enumerate((2.0, 9.0, 4.0))
-    ]
-    for order in (rows, rows[::-1]):
-        assert in_batch(order, [(1, START + TICK)])[0]["last_amount_all"] == 9.0
+def test_of_several_events_at_the_latest_moment_the_last_is_the_greatest_and_the_first_the_least():
+    for order in ((2.0, 9.0, 4.0), (9.0, 4.0, 2.0)):
+        found = of_amounts(*order, apart=timedelta(0))
+        assert (found["first_double_all"], found["last_double_all"]) == (2.0, 9.0)
+        assert found["last_k_double_all"] == [9.0, 4.0, 2.0]
+
+
+@pytest.mark.parametrize(("values", "total"), [((2**62, 2**62 - 1), 2**63 - 1), ((2**62, 2**62), None)])
+def test_a_sum_of_integers_that_does_not_fit_is_null_and_never_wraps(values, total):
+    rows = [{**EVENT, "id": n, "stars": value} for n, value in enumerate(values)]
+    assert in_batch(Case(PLAIN, rows, [("ann", START + HOUR)]))[0]["sum_integer_all"] == total
 
 
 def test_a_time_without_zone_is_utc_and_other_zones_are_the_same_instants():
-    rows = [{"id": 1, "user": 1, "time": START, "amount": 5.0, "rating": None}]
-    events = as_events(rows)
-    asked = pl.DataFrame({"user": [1], "time": [START + HOUR]}, schema=KEYS)
-    naive = events.with_columns(pl.col("time").dt.replace_time_zone(None))
-    tokyo = events.with_columns(pl.col("time").dt.convert_time_zone("Asia/Tokyo"))
-    expected = PolarsEngine().features_at(VIEW, events, asked)
-    assert expected["count_amount_hour"].to_list() == [1.0]
-    assert PolarsEngine().features_at(VIEW, naive, asked).equals(expected)
-    assert PolarsEngine().features_at(VIEW, tokyo, asked).equals(expected)
+    case = Case(PLAIN, [EVENT], [("ann", START + HOUR)])
+    expected = PolarsEngine().features_at(PLAIN, case.frame(), case.spine())
+    assert expected["count_double_hour"].to_list() == [1]
+    naive = case.frame().with_columns(pl.col("time").dt.replace_time_zone(None))
+    berlin = case.frame().with_columns(pl.col("time").dt.convert_time_zone("Europe/Berlin"))
+    for frame in (naive, berlin):
+        assert PolarsEngine().features_at(PLAIN, frame, case.spine()).equals(expected)
+
+
+def test_an_hour_is_an_hour_in_the_night_in_which_clocks_change():
+    berlin = pl.datetime_range(START, START + 6 * HOUR, "15m", eager=True).dt.convert_time_zone("Europe/Berlin")
+    frame = pl.DataFrame({"user": "ann", "time": berlin, "amount": 1.0})
+    view = FeatureView(
+        name="v",
+        source="shop",
+        entity="user",
+        event_time="time",
+        features=(Aggregate(name="n", function="count", column="amount", window=HOUR),),
+    )
+    assert PolarsEngine().features_at(view, frame, frame)["n"].to_list() == [0, 1, 2, 3] + [4] * 21
+
+
+def test_another_event_with_the_key_of_one_is_refused_by_its_key():
+    keyed = replace(PLAIN, event_key=("id",))
+    with pytest.raises(FeatureError, match="two different events|different") as refused:
+        in_batch(Case(keyed, [EVENT, {**EVENT, "amount": 7.0}], [("ann", START)]))
+    assert "1" in str(refused.value)
+
+
+def test_a_view_of_a_thousand_features_is_computed():
+    features = tuple(
+        Aggregate(name=f"f{n}", function="sum", column="amount", window=(n + 1) * QUARTER) for n in range(1000)
+    )
+    found = of_amounts(1.0, 2.0, view=replace(PLAIN, features=features), apart=2 * QUARTER)
+    assert len(found) == 1000
+    assert [found["f0"], found["f1"], found["f3"]] == [0.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize(("number", "people"), [(200_000, 1), (200_000, 200_000)])
+def test_one_entity_with_very_many_events_and_very_many_with_one(number, people):
+    frame = pl.DataFrame({"id": range(number)}).select(
+        user=(pl.col("id") % people).cast(pl.String),
+        time=START + pl.duration(seconds=pl.col("id")),
+        amount=pl.lit(0.1),
+    )
+    view = replace(PLAIN, features=tuple(f for f in PLAIN.aggregates if f.column == "amount" and f.where is None))
+    spine = pl.DataFrame({"user": ["0"], "time": [START + timedelta(seconds=number)]}, schema=SPINE)
+    (found,) = PolarsEngine().features_at(view, frame, spine).rows(named=True)
+    assert found["count_double_all"] == number // people
+    assert found["sum_double_all"] == pytest.approx(0.1 * number // people, abs=1)
+    assert found["std_double_all"] == 0.0
+
+
+def plant(monkeypatch, fault):
+    """Break the engine: an edge, the order of ties, the rule of nulls, late events, knowledge time, overflow."""
+    search = polars_engine.first_at_or_after
+    if fault in {"end", "start"}:
+        step = 1 if fault == "end" else -1
+        monkeypatch.setattr(
+            polars_engine, "first_at_or_after", lambda t, low, high, at: search(t, low, high, at + step)
+        )
+    elif fault == "known":
+        late = lambda self, seen: np.zeros(len(seen.now), bool)  # noqa: E731
+        monkeypatch.setattr(polars_engine.PreparedView, "_late", late)
+    elif fault == "late":
+        read = event_table.read_events
+        running = lambda frame: frame.filter(pl.col("time") >= pl.col("time").cum_max())  # noqa: E731
+        monkeypatch.setattr("mlops_assets.features.windows.read_events", lambda v, e: read(v, running(e)))
+    elif fault == "nulls":
+        read = event_table.read_events
+        filled = lambda frame: frame.with_columns(pl.col("amount").fill_null(0.0))  # noqa: E731
+        monkeypatch.setattr("mlops_assets.features.windows.read_events", lambda v, e: read(v, filled(e)))
+
+
+@pytest.mark.parametrize("fault", ["end", "start", "known", "late", "nulls"])
+def test_a_planted_fault_is_found(monkeypatch, fault):
+    rows = [
+        {**EVENT, "id": 1, "amount": 9.0},
+        {**EVENT, "id": 2, "amount": None, "time": START + QUARTER},
+        {**EVENT, "id": 3, "amount": 4.0, "time": START - HOUR},
+        {**EVENT, "id": 4, "amount": 1.0, "time": START - HOUR / 2, "known": START + 8 * HOUR},
+        {**EVENT, "id": 5, "amount": 2.0, "time": START - TICK},
+    ]
+    view = replace(EVERYTHING, time_to_live=None, event_key=())
+    case = Case(view, rows, [("ann", START + n * QUARTER) for n in range(-4, 9)])
+    assert not faults(case)
+    plant(monkeypatch, fault)
+    assert faults(case)

@@ -12,7 +12,7 @@ from mlops_assets.errors import FeatureError
 from mlops_assets.features.materialization import Materialization, TimePartitions
 
 MONTHS = Materialization(partitions=TimePartitions(every="month", start=date(2024, 1, 1)))
-TRAINING = [["films", "dataset"], ["features", "taste"], ["films", "training_set"]]
+TRAINING = [["films", "dataset"], ["films", "quarantine"], ["features", "taste"], ["films", "training_set"]]
 
 
 def definitions(home, kept):
@@ -31,18 +31,18 @@ def run(definitions, instance, stages=TRAINING):
 
 
 def test_the_training_set_is_the_same_and_follows_new_events(tmp_path):
-    films.deliver(tmp_path, films.film_ratings(400))
+    films.deliver(tmp_path, films.film_ratings().head(400))
     with dg.DagsterInstance.ephemeral() as instance, dg.DagsterInstance.ephemeral() as other:
-        for rows, computed in ((400, 2), (600, 2)):
-            films.deliver(tmp_path, films.film_ratings(rows))
-            by_month = run(definitions(tmp_path, MONTHS), instance)
-            whole = run(definitions(tmp_path, Materialization()), other)
-            assert by_month["training_set"]["digest"] == whole["training_set"]["digest"]
-            assert by_month["training_set"]["inputs"] == whole["training_set"]["inputs"]
-            assert by_month["taste"]["parts_computed"] == computed
-        films.deliver(tmp_path, films.film_ratings(590))
+        run(definitions(tmp_path, MONTHS), instance, TRAINING[:3])
+        films.deliver(tmp_path, films.film_ratings())
+        by_month = run(definitions(tmp_path, MONTHS), instance)
+        whole = run(definitions(tmp_path, Materialization()), other)
+        assert (by_month["taste"]["parts_computed"], by_month["taste"]["parts_reused"]) == (2, 1)
+        assert by_month["training_set"]["digest"] == whole["training_set"]["digest"]
+        assert by_month["training_set"]["inputs"] == whole["training_set"]["inputs"]
+        films.deliver(tmp_path, films.film_ratings().head(590))
         with pytest.raises(FeatureError, match="taste' was computed from other data: 2024-03; backfill .*films_mater"):
-            run(definitions(tmp_path, MONTHS), instance, [TRAINING[0], TRAINING[2]])
+            run(definitions(tmp_path, MONTHS), instance, [*TRAINING[:2], TRAINING[3]])
 
 
 def test_there_is_a_job_for_backfills_and_checks_are_of_the_monitoring_job(tmp_path):

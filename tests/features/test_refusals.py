@@ -93,7 +93,7 @@ def test_faulty_views_are_refused_with_every_fault():
     view = FeatureView(name="other", source="bank", entity="user", event_time="time", features=(TOTAL,))
     with pytest.raises(InvalidDefinition) as refused:
         OnlineFeatures([VIEW, view], event_key=())
-    assert len(refused.value.faults) == 3
+    assert len(refused.value.faults) == 4
 
 
 def test_no_events_and_no_questions_are_fine():

@@ -70,17 +70,25 @@ def test_of_different_events_of_one_key_the_first_counts():
     assert answered([event(1, START, 9.0)], base=[event(1, START, 5.0)], asked=[(1, 1)]) == [(1, 5.0)]
 
 
-def test_requests_between_which_nothing_was_told_share_their_events():
-    engine = ReferenceEngine()
-    asked = pl.DataFrame([("ann", START + TICK * n, n) for n in range(50)], schema=REQUESTS, orient="row")
-    others = [{**event(n, START, 1.0), "user": "bob"} for n in range(60)]
-    seen = []
-    engine.features_at = lambda view, events, spine: (
-        seen.append(events.height),
-        ReferenceEngine().features_at(view, events, spine),
-    )[1]
-    replay(TASTE, engine, base=frame([event(-1, START, 1.0)]), told=frame(others), asked=asked, event_key=("id",))
-    assert seen == [1]
+class Counting(ReferenceEngine):
+    """Remembers of how many events it was asked."""
+
+    events = 0
+
+    def features_at(self, view, events, spine):
+        self.events += events.height
+        return super().features_at(view, events, spine)
+
+
+def test_events_are_not_copied_for_requests_that_come_in_the_order_of_time():
+    told = [event(n, START + n * TICK, 1.0) for n in range(40)]
+    requests = [("ann", START + (n + 1) * TICK, max(n - 3, 0)) for n in range(40)]
+    asked = pl.DataFrame(requests, schema=REQUESTS, orient="row")
+    others = [{**event(1000 + n, START, 1.0), "user": "bob"} for n in range(60)]
+    engine = Counting()
+    found = replay(TASTE, engine, base=frame(others), told=frame(told), asked=asked, event_key=("id",))
+    assert found["seen"].to_list() == [known for _, _, known in requests]
+    assert engine.events == 40
 
 
 TYPED = FeatureView(
