@@ -1,7 +1,7 @@
 """A column as a batch engine holds it, and as it is given back: numbers in numpy, whatever the type.
 
-A double is a float64; an integer and a time (its instant) an int64; a boolean and a string the int64 number of its value
-in the order of values, so that greater, least and equal mean the same of numbers as of values.
+A double is a float64; an integer and a time (its instant) an int64; a boolean and a string the int64 number of its
+value in the order of values, so that greater, least and equal mean the same of numbers as of values.
 
 Belongs here: which frame column fits which declared type, and the two ways between frames and numbers.
 """

@@ -142,7 +142,8 @@ class Deviations:
             scaled = count * square_digits[0]
             if scaled.max(initial=0.0) < 2.0**53:  # all of it is exact in doubles
                 variances = (scaled - digits[0].astype(np.float64) ** 2) / (count * count)
-                return np.sqrt(variances * 2.0**self.squares.exponent)
+                deviations: Doubles = np.sqrt(variances * 2.0**self.squares.exponent)
+                return deviations
         high, low, doubt = self._pair(count, digits, square_digits)
         for part in (high, low, doubt):  # equal values are common, deviate by nothing and need no arithmetic
             part[self.changes.take(start) == self.changes.take(end - 1)] = 0.0

@@ -9,9 +9,10 @@ one of the values themselves, so that ``std`` reads each event once and little c
 Belongs here: steps that join and aggregate. Not here: tables, one value's SQL, or what a word means (``meaning.py``).
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 from mlops_assets.features.event_expression import condition, parse, to_sql
+from mlops_assets.features.flink_steps import ROW, first_of_each, lines, listing_steps, spread_steps
 from mlops_assets.features.flink_text import (
     SQL_TYPES,
     instant_of,
@@ -19,7 +20,6 @@ from mlops_assets.features.flink_text import (
     number_of,
     quoted,
     rank,
-    rank_order,
     rank_text,
     refusal,
     required,
@@ -33,9 +33,6 @@ from mlops_assets.features.meaning import (
     window_microseconds,
 )
 from mlops_assets.features.view import Aggregate, FeatureView, Ratio
-
-ROW = "spine_row"
-"""The column that names a question: a whole number of its own."""
 
 _LONGEST = 10**18  # microseconds; a window of so many reaches before the year 1
 _FITS = f"BETWEEN CAST('{-(2**63)}' AS DECIMAL(38, 0)) AND CAST('{2**63 - 1}' AS DECIMAL(38, 0))"
@@ -70,7 +67,7 @@ class FlinkQuery:
     def _final(self, feature: Aggregate) -> str:
         """Return what the last step selects for an aggregate; notes what it needs of the steps before."""
         value = self._value(feature)
-        found = _FINDERS[feature.function](self, feature, value, " AND ".join(self._kept(feature, value)))
+        found = self._found(feature, value or "TRUE", " AND ".join(self._kept(feature, value)))
         if (lives := time_to_live_microseconds(self._view)) is not None:
             newest = self._aggregated("MAX(happened)")
             found = f"CASE WHEN {newest} >= asked_at - {min(lives, _LONGEST)} THEN {found} END"
@@ -112,38 +109,32 @@ class FlinkQuery:
         whole = sql if kept is None else f"{sql} FILTER (WHERE {kept})"
         return self._aggregates.setdefault(whole, f"a{len(self._aggregates)}")
 
-    def _rank(self, feature: Aggregate, value: str | None) -> str:
-        return self._ranks.setdefault(rank(str(value), feature.type, "happened"), f"r{len(self._ranks)}")
-
-    def _count(self, feature: Aggregate, value: str | None, kept: str) -> str:
-        counted = f"DISTINCT {value}" if feature.function == "distinct_count" else "*"
-        return f"NULLIF({self._aggregated(f'COUNT({counted})', kept)}, 0)"
-
-    def _extreme(self, feature: Aggregate, value: str | None, kept: str) -> str:
-        return self._aggregated(f"{feature.function.upper()}({value})", kept)
-
-    def _sum(self, feature: Aggregate, value: str | None, kept: str) -> str:
+    def _found(self, feature: Aggregate, value: str, kept: str) -> str:
+        """Return the SQL, over ``answer`` and what is joined to it, of an aggregate: null where no event is kept."""
+        if feature.function == "std":
+            return self._spreads.setdefault(f"CASE WHEN {kept} THEN {value} END", f"s{len(self._spreads)}")
+        if feature.function in {"first", "last", "last_k"}:
+            return self._ranked(feature, value, kept)
         summed = f"CAST({value} AS DECIMAL(38, 0))" if feature.type == "integer" else value
-        return self._aggregated(f"SUM({summed})", kept)
+        found, form = {
+            "count": ("COUNT(*)", "NULLIF({}, 0)"),
+            "distinct_count": (f"COUNT(DISTINCT {value})", "NULLIF({}, 0)"),
+            "sum": (f"SUM({summed})", "{}"),
+            "mean": (f"SUM({value})", "({} / {n})"),
+            "min": (f"MIN({value})", "{}"),
+            "max": (f"MAX({value})", "{}"),
+            "time_since": ("MAX(happened)", "(CAST(asked_at - {} AS DOUBLE) / 1E6)"),
+        }[feature.function]
+        counted = self._aggregated("COUNT(*)", kept) if feature.function == "mean" else ""
+        return form.format(self._aggregated(found, kept), n=counted)
 
-    def _mean(self, feature: Aggregate, value: str | None, kept: str) -> str:
-        return f"({self._aggregated(f'SUM({value})', kept)} / {self._aggregated('COUNT(*)', kept)})"
-
-    def _time_since(self, feature: Aggregate, value: str | None, kept: str) -> str:
-        return f"(CAST(asked_at - {self._aggregated('MAX(happened)', kept)} AS DOUBLE) / 1E6)"
-
-    def _end(self, feature: Aggregate, value: str | None, kept: str) -> str:
-        chosen = "MIN" if feature.function == "first" else "MAX"
-        best = self._aggregated(f"{chosen}({self._rank(feature, value)})", kept)
+    def _ranked(self, feature: Aggregate, value: str, kept: str) -> str:
+        ranked = self._ranks.setdefault(rank(value, feature.type, "happened"), f"r{len(self._ranks)}")
+        if feature.function == "last_k":
+            listed = self._lists.setdefault(f"CASE WHEN {kept} THEN {ranked} END", f"l{len(self._lists)}")
+            return f"('[' || ARRAY_JOIN(ARRAY_SLICE({listed}, 1, {feature.k}), ',') || ']')"
+        best = self._aggregated(f"{'MIN' if feature.function == 'first' else 'MAX'}({ranked})", kept)
         return f"CAST({rank_text(best)} AS {SQL_TYPES[feature.type]})"
-
-    def _last_k(self, feature: Aggregate, value: str | None, kept: str) -> str:
-        listed = f"{self._rank(feature, value)} AS ranked FROM seen WHERE {kept}"
-        name = self._lists.setdefault(listed, f"l{len(self._lists)}")
-        return f"('[' || ARRAY_JOIN(ARRAY_SLICE({name}, 1, {feature.k}), ',') || ']')"
-
-    def _std(self, feature: Aggregate, value: str | None, kept: str) -> str:
-        return self._spreads.setdefault(f"{value} AS v FROM seen WHERE {kept}", f"s{len(self._spreads)}")
 
     def _each_key_once(self) -> str | None:
         """Return the condition that a question saw no two different events of one key."""
@@ -155,11 +146,15 @@ class FlinkQuery:
 
     def _assembled(self) -> str:
         view = self._view
-        steps = [self._events_read(), *self._pairs(), self._answer()]
+        most = max((feature.k or 0 for feature in view.aggregates), default=0)
+        steps = [*self._events_read(), *self._pairs(), self._answer()]
         joined = "FROM answer"
-        for name, there, step in (("listing", self._lists, self._listing), ("spread", self._spreads, self._spread)):
-            if there:
-                steps.append(step())
+        for name, parts, step in (
+            ("listing", self._lists, listing_steps(self._lists, most)),
+            ("spread", self._spreads, spread_steps(self._spreads)),
+        ):
+            if parts:
+                steps.append(step)
                 joined += f"\nLEFT JOIN {name} ON answer.{ROW} = {name}.{ROW}"
         row = f"answer.{ROW}"
         if self._once is not None:
@@ -167,10 +162,10 @@ class FlinkQuery:
             row = f"CASE WHEN {self._once} THEN {row} ELSE {refusal(sentence, row, 'BIGINT')} END"
         chosen = [f"{row} AS {ROW}", f"who AS {quoted(view.entity)}", f"asked_at AS {quoted(view.event_time)}"]
         chosen += [f"{self._finals[name]} AS {quoted(name)}" for name in view.feature_names]
-        return f"WITH {_lines(steps)}\nSELECT {_lines(chosen)}\n{joined}"
+        return f"WITH {lines(steps)}\nSELECT {lines(chosen)}\n{joined}"
 
-    def _events_read(self) -> str:
-        """Return the steps that read one event: its inputs, then its computed columns, then all that features read."""
+    def _events_read(self) -> Iterable[str]:
+        """Yield the steps that read one event: its inputs, then its computed columns, then all that features read."""
         view = self._view
         inputs = [quoted(name) for name in view.inputs]
         inputs += [f"{to_sql(node)} AS {quoted(name)}" for name, node in self._computed.items()]
@@ -178,82 +173,33 @@ class FlinkQuery:
         parts = [f"{required(quoted(view.entity), self._types[view.entity], where(view, view.entity))} AS who"]
         parts += [f"{instant_of(quoted(name), where(view, name))} AS {alias}" for name, alias in times.items()]
         parts += [f"{sql} AS {alias}" for sql, (alias, _) in self._read.items()]
-        return f"given AS (SELECT {_lines(inputs)} FROM {self._events}),\nevent AS (SELECT {_lines(parts)} FROM given)"
+        yield f"given AS (SELECT {lines(inputs)} FROM {self._events})"
+        yield f"event AS (SELECT {lines(parts)} FROM given)"
 
     def _pairs(self) -> Iterable[str]:
         """Yield the questions and what each sees: events before it, known before it, those of one key once."""
         view = self._view
         who = required(quoted(view.entity), self._types[view.entity], f"{where(view, view.entity)} of a question")
         when = instant_of(quoted(view.event_time), f"{where(view, view.event_time)} of a question")
-        yield f"asked AS (SELECT DISTINCT {ROW}, {who} AS who, {when} AS asked_at FROM {self._spine})"
+        asked = f"SELECT {ROW}, {who} AS who, {when} AS asked_at, PROCTIME() AS arrived FROM {self._spine}"
+        yield f"asked AS ({first_of_each((ROW, 'who', 'asked_at'), asked)})"
         before = "happened < asked_at" + (" AND known < asked_at" if view.known_time else "")
-        names = [alias for alias, _ in self._read.values()]
-        met = ", ".join([ROW, "asked.who AS who", "asked_at", "happened", *names])
-        once = "DISTINCT " if self._keys else ""
-        yield f"met AS (SELECT {once}{met} FROM asked JOIN event ON asked.who = event.who AND {before})"
-        yield f"seen AS (SELECT {_lines(['*', *(f'{sql} AS {alias}' for sql, alias in self._ranks.items())])} FROM met)"
+        read = ["happened", *(alias for alias, _ in self._read.values())]
+        columns = f"{ROW}, asked.who AS who, asked_at, {', '.join(read)}"
+        pairs = f"FROM asked JOIN event ON asked.who = event.who AND {before}"
+        once = first_of_each((ROW, "who", "asked_at", *read), f"SELECT {columns}, PROCTIME() AS arrived {pairs}")
+        yield f"met AS ({once})" if self._keys else f"met AS (SELECT {columns} {pairs})"
+        yield f"seen AS (SELECT {lines(['*', *(f'{sql} AS {alias}' for sql, alias in self._ranks.items())])} FROM met)"
         types = ["BIGINT", *(held for _, held in self._read.values()), *("STRING" for _ in self._ranks)]
         nulls = ", ".join(f"CAST(NULL AS {held})" for held in types)
         yield f"pair AS (SELECT * FROM seen UNION ALL SELECT {ROW}, who, asked_at, {nulls} FROM asked)"
 
     def _answer(self) -> str:
         parts = [ROW, "who", "asked_at", *(f"{sql} AS {alias}" for sql, alias in self._aggregates.items())]
-        return f"answer AS (SELECT {_lines(parts)} FROM pair GROUP BY {ROW}, who, asked_at)"
-
-    def _listing(self) -> str:
-        """Return the steps that hold the greatest ranks of each ``last_k`` as JSON, greatest first."""
-        most = max(feature.k or 0 for feature in self._view.aggregates)
-        element = f"JSON_ARRAY({rank_order('ranked')}, {rank_text('ranked')})"
-        ordered = f"ARRAY_SORT(ARRAY_AGG({element}) FILTER (WHERE part = {{}}), FALSE) AS {{}}"
-        lists = [ordered.format(place, alias) for place, alias in enumerate(self._lists.values())]
-        place = f"ROW_NUMBER() OVER (PARTITION BY {ROW}, part ORDER BY ranked DESC)"
-        return (
-            f"ranking AS ({_parts(self._lists)}),\n"
-            f"best AS (SELECT * FROM (SELECT *, {place} AS place FROM ranking) WHERE place <= {most}),\n"
-            f"listing AS (SELECT {_lines([ROW, *lists])} FROM best GROUP BY {ROW})"
-        )
-
-    def _spread(self) -> str:
-        """Return the steps that hold the deviation of each ``std``."""
-        variance = "(GREATEST(squares - total * total / n, 0E0) / n)"
-        deviations = [
-            f"MAX(SQRT({variance})) FILTER (WHERE part = {i}) AS {s}" for i, s in enumerate(self._spreads.values())
-        ]
-        same = f"spreading.{ROW} = anchor.{ROW} AND spreading.part = anchor.part"
-        sums = "COUNT(*) AS n, SUM(away) AS total, SUM(away * away) AS squares"
-        return (
-            f"spreading AS ({_parts(self._spreads)}),\n"
-            f"anchor AS (SELECT {ROW}, part, FIRST_VALUE(v) AS p FROM spreading GROUP BY {ROW}, part),\n"
-            f"moved AS (SELECT spreading.{ROW}, spreading.part, v - p AS away FROM spreading JOIN anchor ON {same}),\n"
-            f"summed AS (SELECT {ROW}, part, {sums} FROM moved GROUP BY {ROW}, part),\n"
-            f"spread AS (SELECT {_lines([ROW, *deviations])} FROM summed GROUP BY {ROW})"
-        )
-
-
-_FINDERS: Mapping[str, Callable[[FlinkQuery, Aggregate, str | None, str], str]] = {
-    "count": FlinkQuery._count,
-    "distinct_count": FlinkQuery._count,
-    "sum": FlinkQuery._sum,
-    "mean": FlinkQuery._mean,
-    "min": FlinkQuery._extreme,
-    "max": FlinkQuery._extreme,
-    "std": FlinkQuery._std,
-    "first": FlinkQuery._end,
-    "last": FlinkQuery._end,
-    "last_k": FlinkQuery._last_k,
-    "time_since": FlinkQuery._time_since,
-}
-
-
-def _parts(chosen: Mapping[str, str]) -> str:
-    return " UNION ALL\n  ".join(f"SELECT {ROW}, {place} AS part, {sql}" for place, sql in enumerate(chosen))
+        return f"answer AS (SELECT {lines(parts)} FROM pair GROUP BY {ROW}, who, asked_at)"
 
 
 def _ratio(ratio: Ratio, finals: Mapping[str, str]) -> str:
     numerator, denominator = finals[ratio.numerator], finals[ratio.denominator]
     quotient = f"CAST({numerator} AS DOUBLE) / NULLIF(CAST({denominator} AS DOUBLE), 0E0)"
     return f"COALESCE({quotient}, {literal(empty_value(ratio), 'double')})"
-
-
-def _lines(parts: Iterable[str]) -> str:
-    return ",\n  ".join(parts)

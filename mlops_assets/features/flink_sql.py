@@ -1,10 +1,11 @@
 """Feature views as Flink SQL: text for a streaming job, with the meaning of ``meaning.py`` and no second definition.
 
-The job reads a table of events and a table of questions (the *spine*), and keeps one row of features per question, which
-it corrects when a late event arrives. Times are BIGINT microseconds since 1970 in UTC, because Flink's event time stops
-at milliseconds; a ``last_k`` of times is an array of such numbers. The text runs in streaming mode. State must not
-expire (``table.exec.state.ttl``), events and questions are only added, and each question has a ``spine_row`` of its own;
-the same question or keyed event delivered again changes nothing.
+The job reads a table of events and a table of questions (the *spine*), and keeps one row of features per question,
+which it corrects when a late event arrives. Times are BIGINT microseconds since 1970 in UTC, because Flink's event time
+stops at milliseconds; a ``last_k`` of times is an array of such numbers. The text runs in streaming mode. State must
+not expire (``table.exec.state.ttl``), events and questions are only added, and each question has a ``spine_row`` of its
+own; the same question or the same keyed event delivered again changes nothing. What the meaning refuses (NaN, a missing
+key, two events of one key that differ in what is read) makes the job fail with a sentence.
 
 All values are exact, but doubles that are added up: for n values x of a window, with e = 2^-52,
 
@@ -21,7 +22,8 @@ from dataclasses import dataclass
 
 from mlops_assets.errors import InvalidDefinition
 from mlops_assets.features.event_expression import Node, condition, parse
-from mlops_assets.features.flink_query import ROW, FlinkQuery
+from mlops_assets.features.flink_query import FlinkQuery
+from mlops_assets.features.flink_steps import ROW
 from mlops_assets.features.flink_text import SQL_TYPES, quoted, text
 from mlops_assets.features.meaning import read_as, reads_values
 from mlops_assets.features.view import FeatureView
@@ -118,9 +120,9 @@ def _held(name: str, uses: Mapping[str, str], given: str | None, view: FeatureVi
         read = "; ".join(f"{who} reads it as {type}" for type, who in uses.items())
         faults.append(f"feature view {view.name!r}: Flink gives column {name!r} one type, but {read}")
     elif held not in SQL_TYPES.values():
-        faults.append(
-            f"feature view {view.name!r}: column {name!r} is {held}; Flink reads {sorted({*SQL_TYPES.values()})} exactly"
-        )
+        exact = sorted({*SQL_TYPES.values()})
+        faults.append(f"feature view {view.name!r}: column {name!r} is {held}; Flink reads {exact} exactly")
+        return held
     for type, who in uses.items() if held else ():
         if held not in _READS[type]:
             faults.append(f"{who} reads column {name!r} as {type}, which a {held} does not hold")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal, get_args
 
-from mlops_assets.features.meaning import instant, value_of
+from mlops_assets.features.meaning import instant
 from mlops_assets.features.view import window_faults
 
 Every = Literal["day", "month", "year"]
@@ -65,11 +65,6 @@ class TimePartitions:
             found.append(self.slice_of(first.strftime(FORMATS[self.every])))
             first = self._next(first)
         return found
-
-    def key_of(self, moment: int) -> str:
-        """Return the key of the slice that holds an instant."""
-        first: date = self._first(value_of(moment, "time").date())
-        return first.strftime(FORMATS[self.every])
 
     def _first(self, day: date) -> date:
         if self.every == "day":

@@ -43,7 +43,7 @@ class Timeline:
     @cached_property
     def longest(self) -> int:
         """The number of events of the entity that has most."""
-        return int((self.entities["stop"] - self.entities["first"]).max() or 0)  # type: ignore[operator]
+        return int((self.entities["stop"] - self.entities["first"]).to_numpy().max(initial=0))
 
     @cached_property
     def group(self) -> Integers:

@@ -67,7 +67,7 @@ def faults(online, case):
 
 
 @given(cases(), st.data(), st.sampled_from([1, 3, 128]))
-@settings(max_examples=120)
+@settings(max_examples=80)
 def test_the_online_engine_equals_the_reference_whatever_the_order_of_arrival(case, data, leaf):
     case = numbered(case)
     arrivals = data.draw(st.permutations(case.events))

@@ -48,7 +48,7 @@ def of_amounts(*amounts, view=PLAIN, apart=TICK, at=START + HOUR):
 
 
 @given(cases())
-@settings(max_examples=120)
+@settings(max_examples=80)
 def test_the_batch_engine_equals_the_reference_in_value_and_type(case):
     assert not faults(case)
 

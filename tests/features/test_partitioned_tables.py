@@ -156,6 +156,7 @@ def test_another_writer_in_the_middle_of_a_run_leaves_whole_parts_and_what_is_ou
     assert read(tmp_path, instance, newer).frame.equals(feature_table(HABITS, newer, PolarsEngine()))
 
 
+@pytest.mark.services  # it starts no server, but imports Dagster in processes of its own, which takes long
 def test_a_writer_that_is_killed_leaves_the_months_it_made_and_the_next_makes_the_rest(tmp_path):
     with instance_at(tmp_path) as instance:
         deliver(tmp_path, instance, orders())
