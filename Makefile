@@ -56,6 +56,9 @@ constraints: ## resolve the pins again
 	echo "uv==$$($(BIN)/uv --version | cut -d' ' -f2)" | $(BIN)/uv pip compile - --universal --python-version 3.11 \
 		--generate-hashes --no-header --no-emit-index-url --no-annotate --quiet -o constraints-uv.txt
 
+docs: $(STAMP) ## write the generated pages again
+	@$(BIN)/python -m mlops_assets.features.catalogue mlops_assets.products > docs/feature_catalogue.md
+
 clean: ## remove what the commands made
 	rm -rf $(VENV) .mlops dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
