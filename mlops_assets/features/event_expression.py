@@ -142,16 +142,18 @@ _CASE = ("predicate", "truthy", "falsy")
 
 def _literal(content: Any) -> Node:
     ((_, typed),) = content.items()
-    if typed == "Null" or not isinstance(typed, dict):
+    kind: str
+    value: Any
+    kind, value = next(iter(typed.items())) if isinstance(typed, dict) else (str(typed), None)
+    if kind == "Null":
         return Node("literal", "double", None)
-    ((kind, value),) = typed.items()
     if kind == "String":
         return Node("literal", "string", value)
     if kind == "Boolean":
         return Node("literal", "boolean", value)
     if kind in {"Int", "Float", "Int32", "Int64", "Float64"} and math.isfinite(value):
         return Node("literal", "double", float(value))
-    raise _RefusedError(f"not every engine has the literal {kind}; of a list, write x = 'a' OR x = 'b'")
+    raise _RefusedError(f"not every engine has the literal {kind:.20}; of a list, write x = 'a' OR x = 'b'")
 
 
 def _cast(content: Any) -> Node:
@@ -191,8 +193,9 @@ def _function(content: Any) -> Node:
         return Node("not", "boolean", None, parts)
     if name in {"Coalesce", "Abs"}:
         return Node(name.lower(), "double", None, parts)
-    test = next(iter(inner)) if isinstance(inner, dict) else inner
-    if name == "StringExpr" and test in _TEXT_TESTS and parts[1].form == "literal":
+    test, options = next(iter(inner.items())) if isinstance(inner, dict) else (inner, {})
+    is_pattern = test == "Contains" and not options.get("literal")
+    if name == "StringExpr" and test in _TEXT_TESTS and parts[1].form == "literal" and not is_pattern:
         return Node("text", "boolean", (test, parts[1].value), parts[:1])
     raise _RefusedError(
         f"not every engine computes {inner if name in {'Sql', 'Boolean', 'StringExpr'} else name} exactly"
