@@ -4,6 +4,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SERVICES := $(VENV)/.installed-services
 # The first interpreter that runs and is 3.11 or 3.12; override with `make PYTHON=/path/to/python …`.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3 python; do \
 	"$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && { echo $$p; break; }; done)
@@ -27,6 +28,12 @@ $(STAMP): constraints.txt pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
+$(SERVICES): $(STAMP) constraints-services.txt
+	@echo "Installing what the services' tests need into $(VENV) …"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r constraints-services.txt \
+		|| $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r constraints-services.txt
+	@touch $@
+
 demo: $(STAMP) ## the whole story on real data, in a few minutes
 	@$(BIN)/python -m deployments.demo.story
 
@@ -44,15 +51,19 @@ check: $(STAMP) ## lint, types, import contracts, definitions, docs' examples
 	$(BIN)/python -m deployments.validate
 	$(BIN)/python -m pytest docs mlops_assets README.md
 
-bench: $(STAMP) ## every figure, one JSON line each; ONLY=spine for one group
+bench: $(SERVICES) ## every figure, one JSON line each; ONLY=spine for one group
 	@$(BIN)/python -m benchmarks $(ONLY)
 
-test-services: $(STAMP) ## integration tests on the real servers and in a real browser
+test-services: $(SERVICES) ## integration tests on the real servers, Spark, Flink, and in a real browser
 	@bash deployments/ci/services.sh $(BIN)/python -m pytest -m "services or browser"
 
 constraints: ## resolve the pins again
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-emit-index-url --no-annotate --quiet -o constraints.txt
+	$(BIN)/uv pip compile pyproject.toml --extra services --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-emit-index-url --no-annotate --quiet -c constraints.txt -o constraints-services.txt
+	$(BIN)/uv pip compile constraints-flink.in --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-emit-index-url --no-annotate --quiet -o constraints-flink.txt
 	echo "uv==$$($(BIN)/uv --version | cut -d' ' -f2)" | $(BIN)/uv pip compile - --universal --python-version 3.11 \
 		--generate-hashes --no-header --no-emit-index-url --no-annotate --quiet -o constraints-uv.txt
 

@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# Install the real servers that integration tests need, start PostgreSQL on 127.0.0.1, run the command given, end all.
+# Install the real servers that integration tests need, Spark's Java, Flink and Kafka; start PostgreSQL on 127.0.0.1, run
+# the command given, end all.
 set -euo pipefail
 
 missing=()
 command -v chromium >/dev/null || missing+=(chromium)
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing+=(postgresql)
 command -v redis-server >/dev/null || missing+=(redis-server)
+command -v java >/dev/null || missing+=(openjdk-17-jre-headless)
+command -v mvn >/dev/null || missing+=(maven)
 if [ "${#missing[@]}" -gt 0 ]; then
     if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
         echo "Needs the packages ${missing[*]}: install them, or run as root on Debian or Ubuntu." >&2
@@ -14,6 +17,8 @@ if [ "${#missing[@]}" -gt 0 ]; then
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
+
+bash "$(dirname "${BASH_SOURCE[0]}")/flink.sh"
 
 folder=$(mktemp -d)
 bin=$(ls -d /usr/lib/postgresql/*/bin | tail -n 1)
