@@ -7,9 +7,10 @@ filled, again.
 """
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from mlops_assets.errors import ServiceUnavailable
 from mlops_assets.features.state import Records, Wanted
@@ -23,8 +24,27 @@ if version ~= ARGV[2] then return 0 end
 redis.call('HSET', KEYS[2], 'v', version + 1, unpack(ARGV, 3))
 return 1
 """
+_PUBLISH = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return -1 end
+if redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
+redis.call('PERSIST', KEYS[3])
+redis.call('RENAME', KEYS[3], KEYS[2])
+return 1
+"""
 _MOST_ARGUMENTS = 7000  # Lua's unpack takes some 8,000
+_STEP_BYTES = 1 << 18
+_UNFINISHED_SECONDS = 3600
 _SECONDS = 2.0
+
+
+def place_of(url: str) -> str:
+    """Return a URL as it may be shown: without user and password.
+
+    >>> place_of("redis://:secret@127.0.0.1:6379/0")
+    'redis://127.0.0.1:6379/0'
+    """
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 class RedisStore:
@@ -37,12 +57,13 @@ class RedisStore:
     def __init__(self, url: str, *, prefix: str = "mlops:features:", timeout: float = _SECONDS) -> None:
         import redis
 
-        self._url, self._prefix = url, prefix
+        self._place, self._prefix = place_of(url), prefix
         self._errors = redis.RedisError
         self._client: Any = redis.Redis.from_url(
             url, socket_timeout=timeout, socket_connect_timeout=timeout, decode_responses=False
         )
         self._script = self._client.register_script(_WRITE)
+        self._publish = self._client.register_script(_PUBLISH)
         self._token_key = f"{prefix}token"
         self._token = self._asked(self._open)
 
@@ -50,7 +71,7 @@ class RedisStore:
         policy = self._client.config_get("maxmemory-policy").get("maxmemory-policy", "noeviction")
         if policy != "noeviction":
             raise ServiceUnavailable(
-                f"Redis at {self._url} has maxmemory-policy {policy}, which may evict features unseen; set noeviction"
+                f"Redis at {self._place} has maxmemory-policy {policy}, which may evict features unseen; set noeviction"
             )
         self._client.set(self._token_key, uuid.uuid4().hex, nx=True)
         token = self._client.get(self._token_key)
@@ -99,7 +120,8 @@ class RedisStore:
 
         results = dict(zip([e for e in entities if e not in large], self._asked(ask), strict=True))
         for entity in large:
-            results[entity] = self._asked(partial(self._write_large, entity, version, entities[entity]))
+            write = self._write_large if version else self._write_large_new
+            results[entity] = self._asked(partial(write, entity, version, entities[entity]))
         self._refuse_loss(-1 not in results.values())
         return [entity for entity, result in results.items() if result == 0]
 
@@ -123,6 +145,23 @@ class RedisStore:
                 return 0
         return 1
 
+    def _write_large_new(self, entity: str, version: int, records: Records) -> int:
+        """Write an entity of any size in steps under another name, then give it its own if nobody else has it.
+
+        One command for millions of records would block the server, and be refused. What a killed writer leaves goes
+        away by itself.
+        """
+        key, unfinished = self._prefix + entity, f"{self._prefix}\0unfinished:{uuid.uuid4().hex}"
+        for fields in _in_steps(records, {_VERSION: version + 1}):
+            with self._client.pipeline(transaction=False) as pipeline:
+                pipeline.hset(unfinished, mapping=fields)
+                pipeline.expire(unfinished, _UNFINISHED_SECONDS)
+                pipeline.execute()
+        result = int(self._publish(keys=[self._token_key, key, unfinished], args=[self._token]))
+        if result != 1:
+            self._client.unlink(unfinished)
+        return result
+
     def generation(self) -> int | None:
         """Return ``None``: other servers write as well."""
         return None
@@ -134,7 +173,7 @@ class RedisStore:
     def _refuse_loss(self, is_there: bool) -> None:
         if not is_there:
             raise ServiceUnavailable(
-                f"Redis at {self._url} lost the features under {self._prefix!r}: restore it, or open the store again "
+                f"Redis at {self._place} lost the features under {self._prefix!r}: restore it, or open the store again "
                 "and fill it from a snapshot; nothing was changed"
             )
 
@@ -143,5 +182,18 @@ class RedisStore:
             return ask()
         except self._errors as error:
             raise ServiceUnavailable(
-                f"Redis at {self._url} cannot serve features: {error}; what was not acknowledged may be sent again"
+                f"Redis at {self._place} cannot serve features: {error}; what was not acknowledged may be sent again"
             ) from error
+
+
+def _in_steps(records: Records, fields: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield ``fields`` and the encoded records in parts of about ``_STEP_BYTES``."""
+    size = 0
+    for field, record in records.items():
+        fields[field] = encoded(record)
+        size += len(field) + len(fields[field])
+        if size > _STEP_BYTES:
+            yield fields
+            fields, size = {}, 0
+    if fields:
+        yield fields

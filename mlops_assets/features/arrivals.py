@@ -3,8 +3,11 @@
 Both ways give the same: an event that comes in a frame and again by itself is one event.
 """
 
+import math
+from ast import literal_eval
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
+from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
@@ -17,14 +20,17 @@ from mlops_assets.features.parts import Measure, Measures
 from mlops_assets.features.tiles import Event, Leaf
 from mlops_assets.features.view import FeatureView
 
+_WHOLE = 2**53
+"""From here on every double is a whole number, and not every whole number is a double."""
+
 
 class Arrivals:
     """Checks a view's events. Raises ``FeatureError`` naming the column for whatever is refused."""
 
     def __init__(self, view: FeatureView, measures: Measures) -> None:
         self._view, self._measures = view, measures
-        times = {view.event_time, view.known_time}
-        self._marked = [name for name in view.inputs if name not in times]
+        same = {view.event_time, view.known_time, view.entity, *view.event_key}  # as the key is, or compared by itself
+        self._marked = [name for name in view.inputs if name not in same]
 
     def event(self, row: Mapping[str, Any]) -> tuple[Any, Event]:
         """Return an event's entity and the event."""
@@ -73,7 +79,7 @@ class Arrivals:
         for place, key in enumerate(leaf.keys):
             other = first.setdefault(key, place)
             if leaf.marks[other] != leaf.marks[place]:
-                raise self.conflict(entity, key)
+                raise self.conflict(entity, key, leaf.marks[other], leaf.marks[place])
             known[other] = min(known[other], known[place])
         kept = list(first.values())
         return Leaf(
@@ -84,10 +90,14 @@ class Arrivals:
             tuple(tuple(column[place] for place in kept) for column in leaf.columns),
         )
 
-    def conflict(self, entity: Any, key: str) -> FeatureError:
-        """Return the error for two events that have one key."""
+    def conflict(self, entity: Any, key: str, before: str, after: str) -> FeatureError:
+        """Return the error for two events that have one key, by their marks."""
+        names = [self._view.event_time, *self._marked]
+        pairs = zip(names, literal_eval(before), literal_eval(after), strict=True)
+        differ = ", ".join(f"{name!r} ({was!r}, then {value!r})" for name, was, value in pairs if was != value)
         return FeatureError(
-            f"feature view {self._view.name!r}: two different events of {entity!r} have the key {key}; the first counts"
+            f"feature view {self._view.name!r}: two different events of {entity!r} have the key {key}; "
+            f"they differ in {differ}; the first counts"
         )
 
     def _instants(self, frame: pl.DataFrame, column: str) -> list[int]:
@@ -128,17 +138,25 @@ def _with_one_zero(doubles: pl.Series, are_zero: pl.Series) -> list[Any]:
 
 
 def _plain(part: Any) -> Any:
-    """Return a value as it is compared: equal numbers are equal, whatever their type."""
-    if isinstance(part, float | int) and abs(part) < 2**53:
-        return float(part) + 0.0
+    """Return a value as it is compared, and as its ``repr`` can be read: numbers are equal whatever their type."""
+    if isinstance(part, Decimal):
+        part = float(part) if float(part) == part else str(part.normalize())
+    if isinstance(part, float | int):
+        if abs(part) < _WHOLE:
+            return float(part) + 0.0
+        return int(part) if math.isfinite(part) else str(part)
     if isinstance(part, date):
         return instant(part, "a time")
-    return part if isinstance(part, int | float | str | None) else str(part)
+    return part if part is None else str(part)
 
 
 def _plain_list(series: pl.Series) -> Sequence[Any]:
     if series.dtype == pl.String:
         return series.to_list()
-    if series.dtype.is_float():
-        return _with_one_zero(series.cast(pl.Float64), series == 0.0)
+    if series.dtype.is_integer() or series.dtype.is_float() or series.dtype == pl.Boolean:
+        doubles = series.cast(pl.Float64)
+        if bool((doubles.abs() < _WHOLE).all()):
+            return _with_one_zero(doubles, doubles == 0.0)
+    if isinstance(series.dtype, pl.Datetime | pl.Date):
+        return series.dt.epoch("us").to_list()
     return [_plain(value) for value in series.to_list()]

@@ -4,63 +4,62 @@ The text is SQL as Polars reads it. It may hold columns, literals, ``+ - * /``, 
 NULL``, ``CASE``, ``COALESCE``, ``ABS``, and ``LIKE`` with a prefix, a suffix or a part. Logic has three values.
 Numbers are read as doubles, which makes ``a / b`` the same in Polars, where it divides, and in SQL, where it would cut
 integers; a result that is not finite is null, at every step. Anything else is refused with the reason: what one engine
-cannot compute exactly, none does.
+cannot compute exactly, none does. Expressions over a request may hold more (``request_expression.py``).
 
 A column's type follows from its use: text where it meets text, boolean where it stands for a condition, else a double.
 """
 
 import math
 import operator
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
 import polars as pl
 
-from mlops_assets.features.expression import expression_tree
+from mlops_assets.features.expression import (
+    ARITHMETIC,
+    COMPARISONS,
+    Node,
+    RefusedError,
+    columns_of,
+    fault_of_columns,
+    read,
+    walk,
+)
+from mlops_assets.features.expression_kinds import settled
+from mlops_assets.features.row_functions import ROW_FUNCTIONS, Kind, RowFunction, divided, in_utc
 
-Kind = Literal["double", "boolean", "string", "any"]
 Program = Callable[[Mapping[str, Any]], Any]
 
-_ARITHMETIC: dict[str, tuple[str, Callable[[Any, Any], Any]]] = {
-    "Plus": ("+", operator.add),
-    "Minus": ("-", operator.sub),
-    "Mul": ("*", operator.mul),
-    "Multiply": ("*", operator.mul),
-    "Div": ("/", operator.truediv),
-    "TrueDivide": ("/", operator.truediv),
-}
-_COMPARISONS: dict[str, tuple[str, Callable[[Any, Any], Any]]] = {
-    "Eq": ("=", operator.eq),
-    "NotEq": ("<>", operator.ne),
-    "Lt": ("<", operator.lt),
-    "LtEq": ("<=", operator.le),
-    "Gt": (">", operator.gt),
-    "GtEq": (">=", operator.ge),
+_OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
+    "=": operator.eq,
+    "<>": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
 }
 _TEXT_TESTS: dict[str, tuple[str, Callable[[str, str], bool]]] = {
     "StartsWith": ("{}%", str.startswith),
     "EndsWith": ("%{}", str.endswith),
     "Contains": ("%{}%", str.__contains__),
 }
-_DTYPES = {"double": pl.Float64, "boolean": pl.Boolean, "string": pl.String}
+_DTYPES: dict[str, pl.DataType] = {
+    "double": pl.Float64(),
+    "integer": pl.Int64(),
+    "boolean": pl.Boolean(),
+    "string": pl.String(),
+    "time": pl.Datetime("us", "UTC"),
+}
 _SQL_TYPES = {"double": "DOUBLE", "boolean": "BOOLEAN", "string": "STRING"}
-
-
-class _RefusedError(Exception):
-    """What the expression holds that not every engine can do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """One step: ``form`` is column, literal, arithmetic, compare, text, and, or, not, null, case, coalesce or abs."""
-
-    form: str
-    kind: Kind
-    value: Any = None
-    parts: tuple["Node", ...] = ()
+_EXACT = 2**53
+"""Below it, integers and doubles are the same numbers; an integer computed beyond it is null, never rounded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +72,7 @@ class EventExpression:
     @property
     def inputs(self) -> tuple[str, ...]:
         """The columns it reads."""
-        return tuple(dict.fromkeys(node.value for node in _walk(parse(self.expression)) if node.form == "column"))
+        return tuple(columns_of(parse(self.expression)))
 
     def faults(self) -> list[str]:
         """Return what is wrong with the declaration, one sentence each."""
@@ -96,14 +95,10 @@ def event_expression_fault(text: str, wanted: Kind | None = None) -> str | None:
     """
     try:
         node = parse(text, wanted)
-    except _RefusedError as refused:
+    except RefusedError as refused:
         return f"{text!r}: {refused}"
-    if not any(part.form == "column" for part in _walk(node)):
-        return f"{text!r} reads no column"
-    kinds = {(part.value, part.kind) for part in _walk(node) if part.form == "column" and part.kind != "any"}
-    if mixed := sorted(name for name, times in Counter(name for name, _ in kinds).items() if times > 1):
-        return f"{text!r} uses {mixed} as values of several types"
-    return None
+    fault = fault_of_columns(node)
+    return None if fault is None else f"{text!r} {fault}"
 
 
 def condition(text: str) -> Node:
@@ -113,156 +108,13 @@ def condition(text: str) -> Node:
 
 @cache
 def parse(text: str, wanted: Kind | None = None) -> Node:
-    """Return the expression's steps; raises an error that says what is refused."""
-    try:
-        tree = expression_tree(pl.sql_expr(text))
-    except (pl.exceptions.PolarsError, TypeError) as error:
-        raise _RefusedError(f"no Polars SQL expression ({error})") from error
-    return _checked(_read(tree), wanted)
-
-
-def _read(tree: Any) -> Node:
-    ((form, content),) = tree.items() if isinstance(tree, dict) else ((str(tree), None),)
-    readers = {
-        "Column": lambda name: Node("column", "double", name),
-        "Literal": _literal,
-        "Cast": _cast,
-        "BinaryExpr": lambda node: _binary(node["op"], _read(node["left"]), _read(node["right"])),
-        "Ternary": lambda node: Node("case", "double", None, tuple(map(_read, (node[n] for n in _CASE)))),
-        "Function": _function,
-        "Alias": lambda node: _read(node[0]),
-    }
-    if form not in readers:
-        raise _RefusedError(f"not every engine computes {form} exactly")
-    return readers[form](content)  # type: ignore[no-untyped-call]
-
-
-_CASE = ("predicate", "truthy", "falsy")
-
-
-def _literal(content: Any) -> Node:
-    ((_, typed),) = content.items()
-    kind: str
-    value: Any
-    kind, value = next(iter(typed.items())) if isinstance(typed, dict) else (str(typed), None)
-    if kind == "Null":
-        return Node("literal", "double", None)
-    if kind == "String":
-        return Node("literal", "string", value)
-    if kind == "Boolean":
-        return Node("literal", "boolean", value)
-    if kind in {"Int", "Float", "Int32", "Int64", "Float64"} and math.isfinite(value):
-        return Node("literal", "double", float(value))
-    raise _RefusedError(f"not every engine has the literal {kind:.20}; of a list, write x = 'a' OR x = 'b'")
-
-
-def _cast(content: Any) -> Node:
-    """Return a cast of a condition to a number; a cast to what the value is anyway is nothing."""
-    kind = {"Float64": "double", "Boolean": "boolean", "String": "string"}.get(str(content["dtype"].get("Literal")))
-    inner = _read(content["expr"])
-    if kind is None:
-        raise _RefusedError(f"cast to {content['dtype']} is not known to every engine; numbers are doubles here")
-    if inner.form == "column":
-        return Node("column", kind, inner.value, (Node("typed", kind),))  # type: ignore[arg-type]
-    if kind == "double" and inner.kind == "boolean":
-        return Node("number", "double", None, (inner,))
-    if kind != inner.kind:
-        raise _RefusedError(f"cast of {inner.kind} to {kind} is not the same in every engine")
-    return inner
-
-
-def _binary(op: str, left: Node, right: Node) -> Node:
-    if op in _ARITHMETIC:
-        return Node("arithmetic", "double", op, (left, right))
-    if op in _COMPARISONS:
-        return Node("compare", "boolean", op, (left, right))
-    if op in {"And", "Or"}:
-        return Node(op.lower(), "boolean", None, (left, right))
-    raise _RefusedError(f"not every engine computes {op} exactly")
-
-
-def _function(content: Any) -> Node:
-    function, parts = content["function"], tuple(map(_read, content["input"]))
-    name, inner = next(iter(function.items())) if isinstance(function, dict) else (function, None)
-    if name == "Sql" and isinstance(inner, dict) and "Binary" in inner:
-        return _binary(inner["Binary"], *parts)
-    if name == "Boolean" and inner in {"IsNull", "IsNotNull"}:
-        is_null = Node("null", "boolean", None, parts)
-        return is_null if inner == "IsNull" else Node("not", "boolean", None, (is_null,))
-    if name == "Boolean" and inner == "Not":
-        return Node("not", "boolean", None, parts)
-    if name in {"Coalesce", "Abs"}:
-        return Node(name.lower(), "double", None, parts)
-    test, options = next(iter(inner.items())) if isinstance(inner, dict) else (inner, {})
-    is_pattern = test == "Contains" and not options.get("literal")
-    if name == "StringExpr" and test in _TEXT_TESTS and parts[1].form == "literal" and not is_pattern:
-        return Node("text", "boolean", (test, parts[1].value), parts[:1])
-    raise _RefusedError(
-        f"not every engine computes {inner if name in {'Sql', 'Boolean', 'StringExpr'} else name} exactly"
-    )
-
-
-def _checked(node: Node, wanted: Kind | None) -> Node:
-    """Return the step with the kinds of columns settled by their use; refuses kinds that do not fit."""
-    if node.form == "null" and node.parts[0].form == "column" and not node.parts[0].parts:
-        return Node("null", "boolean", None, (Node("column", "any", node.parts[0].value),))
-    if node.form == "column":
-        typed = node.kind if node.parts else None
-        if typed and wanted and typed != wanted and not (typed == "boolean" and wanted == "double"):
-            raise _RefusedError(f"column {node.value!r} is used both as {typed} and as {wanted}")
-        kind: Kind = typed or wanted or "double"
-        step = Node("column", kind, node.value)
-        return Node("number", "double", None, (step,)) if kind == "boolean" and wanted == "double" else step
-    if node.form == "literal" and node.value is None:
-        return Node("literal", wanted or "double", None)
-    if node.form in {"case", "coalesce"}:
-        return _branches(node, wanted)
-    needs: dict[str, Kind] = {
-        "and": "boolean",
-        "or": "boolean",
-        "not": "boolean",
-        "text": "string",
-        "number": "boolean",
-    }
-    if node.form == "compare":
-        inner = _common([*node.parts])
-        if inner != "double" and node.value not in {"Eq", "NotEq"}:
-            raise _RefusedError(f"the order of {inner} values is not the same in every engine; compare with = or <>")
-    elif node.form == "null":
-        inner = _common([*node.parts])
-    else:
-        inner = needs.get(node.form, "double")
-    if wanted is not None and node.kind != wanted:
-        raise _RefusedError(f"a {node.kind} stands where a {wanted} is needed")
-    if node.form == "literal":
-        return node
-    return Node(node.form, node.kind, node.value, tuple(_checked(part, inner) for part in node.parts))
-
-
-def _branches(node: Node, wanted: Kind | None) -> Node:
-    conditions, values = (node.parts[:1], node.parts[1:]) if node.form == "case" else ((), node.parts)
-    kind = wanted or _common([*values])
-    parts = (*(_checked(part, "boolean") for part in conditions), *(_checked(part, kind) for part in values))
-    return Node(node.form, kind, None, parts)
-
-
-def _common(parts: list[Node]) -> Kind:
-    """Return the kind that the parts have by themselves; a bare column and NULL take that of the others."""
-    known: set[Kind] = set()
-    for part in parts:
-        if part.form in {"case", "coalesce"}:
-            known.add(_common([*(part.parts[1:] if part.form == "case" else part.parts)]))
-        elif (part.form != "column" or part.parts) and not (part.form == "literal" and part.value is None):
-            known.add(part.kind)
-    if len(known) > 1:
-        raise _RefusedError(f"{' and '.join(sorted(known))} values are compared or mixed")
-    return next(iter(known), "double")
-
-
-def _walk(node: Node) -> Iterator[Node]:
-    yield node
-    for part in node.parts:
-        yield from _walk(part)
+    """Return the expression's steps; ``RefusedError`` says what is refused."""
+    node = settled(read(text), wanted)
+    for step in walk(node):
+        if step.form == "call" or step.kind in {"integer", "time"}:
+            found = step.value[0] if step.form == "call" else f"{step.kind} values"
+            raise RefusedError(f"not every engine computes {found} exactly")
+    return node
 
 
 def to_polars(node: Node) -> pl.Expr:
@@ -272,7 +124,7 @@ def to_polars(node: Node) -> pl.Expr:
     forms: dict[str, Callable[..., pl.Expr]] = {
         "column": lambda: _polars_column(value, node.kind),
         "literal": lambda: pl.lit(value, dtype=_DTYPES[node.kind]),
-        "arithmetic": lambda left, right: _polars_finite(_ARITHMETIC[value][1](left, right)),
+        "arithmetic": lambda left, right: _polars_arithmetic(node, left, right),
         "compare": lambda left, right: _polars_compare(value, left, right),
         "text": lambda inner: _polars_text(inner, *value),
         "and": lambda left, right: left & right,
@@ -281,17 +133,40 @@ def to_polars(node: Node) -> pl.Expr:
         "null": lambda inner: inner.is_null(),
         "case": lambda when, yes, no: pl.when(when).then(yes).otherwise(no),
         "coalesce": pl.coalesce,
-        "abs": lambda inner: inner.abs(),
-        "number": lambda inner: inner.cast(pl.Float64),
+        "abs": lambda inner: inner.abs() if node.kind == "double" else _polars_whole(inner.cast(pl.Float64).abs()),
+        "number": lambda inner: inner.cast(_DTYPES[node.kind]),
+        "whole": _polars_whole,
+        "call": lambda *inner: _polars_call(node, *inner),
     }
     return forms[node.form](*parts)
 
 
 def _polars_column(name: str, kind: Kind) -> pl.Expr:
-    if kind == "any":
+    if kind in {"any", "local"}:
         return pl.col(name)
     column = pl.col(name).cast(_DTYPES[kind])
     return _polars_finite(column) if kind == "double" else column
+
+
+def _polars_arithmetic(node: Node, left: pl.Expr, right: pl.Expr) -> pl.Expr:
+    if ARITHMETIC[node.value] == "/":
+        return _polars_finite(divided(left, right))
+    apply = _OPERATORS[ARITHMETIC[node.value]]
+    if node.kind == "double":
+        return _polars_finite(apply(left, right))
+    left, right = left.cast(pl.Float64), right.cast(pl.Float64)
+    are_exact = (left.abs() < _EXACT) & (right.abs() < _EXACT)
+    return _polars_whole(pl.when(are_exact).then(apply(left, right)))
+
+
+def _polars_whole(result: pl.Expr) -> pl.Expr:
+    return pl.when(result.abs() < _EXACT).then(result).cast(pl.Int64)
+
+
+def _polars_call(node: Node, *inner: pl.Expr) -> pl.Expr:
+    name, *options = node.value
+    result = ROW_FUNCTIONS[name].polars(*inner, *options)
+    return _polars_finite(result) if node.kind == "double" else result
 
 
 def _polars_finite(result: pl.Expr) -> pl.Expr:
@@ -299,7 +174,7 @@ def _polars_finite(result: pl.Expr) -> pl.Expr:
 
 
 def _polars_compare(name: str, left: pl.Expr, right: pl.Expr) -> pl.Expr:
-    result: pl.Expr = _COMPARISONS[name][1](left, right)
+    result: pl.Expr = _OPERATORS[COMPARISONS[name]](left, right)
     return result
 
 
@@ -317,8 +192,11 @@ def to_python(node: Node) -> Program:
     if node.form == "literal":
         return lambda _event: value
     if node.form in {"arithmetic", "compare"}:
-        apply = (_ARITHMETIC if node.form == "arithmetic" else _COMPARISONS)[value][1]
-        return lambda event: _applied(apply, parts[0](event), parts[1](event))
+        apply = _OPERATORS[(ARITHMETIC | COMPARISONS)[value]]
+        applied = _applied_exactly if node.kind == "integer" else _applied
+        return lambda event: applied(apply, parts[0](event), parts[1](event))
+    if node.form == "call":
+        return _python_call(node, parts)
     if node.form == "text":
         test, text = _TEXT_TESTS[value[0]][1], value[1]
         return lambda event: None if (found := parts[0](event)) is None else test(found, text)
@@ -329,10 +207,39 @@ def to_python(node: Node) -> Program:
         "null": lambda event: parts[0](event) is None,
         "case": lambda event: parts[1](event) if parts[0](event) else parts[2](event),
         "coalesce": lambda event: next((v for part in parts if (v := part(event)) is not None), None),
-        "abs": lambda event: None if (inner := parts[0](event)) is None else abs(inner),
-        "number": lambda event: None if (inner := parts[0](event)) is None else float(inner),
+        "abs": lambda event: _exact(node.kind, parts[0](event), abs),
+        "number": lambda event: None if (inner := parts[0](event)) is None else _NUMBERS[node.kind](inner),
+        "whole": lambda event: _exact("integer", parts[0](event), int),
     }
     return forms[node.form]
+
+
+_NUMBERS: dict[str, Callable[[Any], Any]] = {"double": float, "integer": int}
+
+
+def _python_call(node: Node, parts: list[Program]) -> Program:
+    function = ROW_FUNCTIONS[node.value[0]]
+    call = function.python or _polars_of_one_row(node, function)
+    if function.python is None:
+        return lambda event: call(*(part(event) for part in parts))
+
+    def program(event: Mapping[str, Any]) -> Any:
+        values = [part(event) for part in parts]
+        return None if None in values else call(*values)
+
+    return program
+
+
+def _polars_of_one_row(node: Node, function: RowFunction) -> Callable[..., Any]:
+    """Return a function of the arguments' values that is what Polars gives for a frame of one row."""
+    places = [str(place) for place, _ in enumerate(node.parts)]
+    named = [
+        part if part.form == "literal" else Node("column", part.kind, place)
+        for part, place in zip(node.parts, places, strict=True)
+    ]
+    expression = to_polars(replace(node, parts=tuple(named)))
+    schema = dict.fromkeys(places, _DTYPES[function.takes])
+    return lambda *values: pl.DataFrame([values], schema=schema, orient="row").select(expression).item()
 
 
 def to_sql(node: Node) -> str:
@@ -342,8 +249,8 @@ def to_sql(node: Node) -> str:
     forms: dict[str, Callable[..., str]] = {
         "column": lambda: _sql_column(value, node.kind),
         "literal": lambda: _sql_literal(node),
-        "arithmetic": lambda left, right: _finite_sql(f"({left} {_ARITHMETIC[value][0]} {right})"),
-        "compare": lambda left, right: f"({left} {_COMPARISONS[value][0]} {right})",
+        "arithmetic": lambda left, right: _finite_sql(f"({left} {ARITHMETIC[value]} {right})"),
+        "compare": lambda left, right: f"({left} {COMPARISONS[value]} {right})",
         "text": lambda inner: _sql_text(inner, *value),
         "and": lambda left, right: f"({left} AND {right})",
         "or": lambda left, right: f"({left} OR {right})",
@@ -384,6 +291,9 @@ def _sql_literal(node: Node) -> str:
 def _column_reader(name: str, kind: Kind) -> Program:
     if kind == "double":
         return lambda event: None if (value := event[name]) is None else _finite(float(value))
+    if kind in {"integer", "time"}:
+        convert = int if kind == "integer" else in_utc
+        return lambda event: None if (value := event[name]) is None else convert(value)
     return lambda event: event[name]
 
 
@@ -399,6 +309,18 @@ def _applied(apply: Callable[[Any, Any], Any], left: Any, right: Any) -> Any:
     except ZeroDivisionError:
         return None
     return _finite(result) if isinstance(result, float) else result
+
+
+def _applied_exactly(apply: Callable[[int, int], int], left: int | None, right: int | None) -> int | None:
+    if left is None or right is None or max(abs(left), abs(right)) >= _EXACT:
+        return None
+    result: int | None = _exact("integer", apply(left, right), int)
+    return result
+
+
+def _exact(kind: Kind, value: Any, convert: Callable[[Any], Any]) -> Any:
+    """Return the converted value, null where an integer would not be exact."""
+    return None if value is None or (kind == "integer" and abs(value) >= _EXACT) else convert(value)
 
 
 def _and(left: bool | None, right: bool | None) -> bool | None:

@@ -9,7 +9,8 @@ import polars as pl
 
 from mlops_assets.errors import FeatureError
 from mlops_assets.features.columns import is_text, type_fault
-from mlops_assets.features.event_expression import Node, condition, parse, to_polars
+from mlops_assets.features.event_expression import condition, parse, to_polars
+from mlops_assets.features.expression import Node
 from mlops_assets.features.meaning import where
 from mlops_assets.features.view import FeatureView, ValueType
 
@@ -52,7 +53,7 @@ def read_events(view: FeatureView, events: Frame) -> pl.DataFrame:
         *(pl.col(column).alias(column_name(column)) for column in columns),
         *(to_polars(condition(text)).fill_null(False).alias(filter_name(text)) for text in filters),
     )
-    return keys.hstack(values).sort("entity", "now")
+    return keys.hstack(values).sort("entity", *times)
 
 
 def schema_of(frame: Frame) -> pl.Schema:

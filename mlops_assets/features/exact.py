@@ -28,6 +28,7 @@ _LEAST_BITS = 34
 _BLOCK = 1 << 14
 _SUM_DOUBT = 2.0**-95  # a bound, generous by 2^6, of the relative error of a pair made from limbs
 _VARIANCE_DOUBT = 2.0**-90
+_QUICK = 1 << 13  # of so many values the square of the count has at most 26 bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +126,16 @@ def prefixes_of_squares(values: Doubles, longest: int) -> ExactPrefixes:
 
 @dataclass(frozen=True, slots=True)
 class Deviations:
-    """What standard deviations of ranges are made of; ``changes`` counts the values that differ from the one before."""
+    """What standard deviations of ranges are made of; ``changes`` counts the values that differ from the one before.
+
+    Most variances are settled by ``_quickly``, with a bound of its error; the others by pairs of doubles, and what
+    those cannot settle in Python's integers.
+    """
 
     sums: ExactPrefixes
     squares: ExactPrefixes
     changes: npt.NDArray[np.int32]
+    longest: int
 
     def of(self, digits: Sequence[Integers], start: Integers, end: Integers) -> Doubles:
         """Return the deviations of ``[start, end)``, none of them empty, whose sums have ``digits``.
@@ -137,35 +143,105 @@ class Deviations:
         Each is the square root of the population variance rounded to the nearest double.
         """
         count = (end - start).astype(np.float64)
-        square_digits = self.squares.digits(start, end)
-        if len(digits) == len(square_digits) == 1 and self.sums.exponent * 2 == self.squares.exponent:
+        rows = np.flatnonzero(count > 1.0)  # one value deviates by nothing
+        if len(rows) * 2 > len(count):
+            return np.sqrt(self._variances(count, digits, start, end))
+        results = np.zeros(len(count))
+        if len(rows):
+            picked = [digit.take(rows) for digit in digits]
+            results[rows] = np.sqrt(self._variances(count[rows], picked, start[rows], end[rows]))
+        return results
+
+    def _variances(self, count: Doubles, digits: Sequence[Integers], start: Integers, end: Integers) -> Doubles:
+        if len(digits) == len(self.squares.limbs) == 1 and self.sums.exponent * 2 == self.squares.exponent:
+            square_digits = self.squares.digits(start, end)
             scaled = count * square_digits[0]
             if scaled.max(initial=0.0) < 2.0**53:  # all of it is exact in doubles
-                variances = (scaled - digits[0].astype(np.float64) ** 2) / (count * count)
-                deviations: Doubles = np.sqrt(variances * 2.0**self.squares.exponent)
-                return deviations
-        high, low, doubt = self._pair(count, digits, square_digits)
-        for part in (high, low, doubt):  # equal values are common, deviate by nothing and need no arithmetic
-            part[self.changes.take(start) == self.changes.take(end - 1)] = 0.0
+                variances: Doubles = (scaled - digits[0].astype(np.float64) ** 2) / (count * count)
+                return variances * 2.0**self.squares.exponent
+        is_quick = self.longest <= _QUICK and len(digits) <= 2 and self.sums.is_small and self.squares.is_small
+        if not is_quick:
+            return self._surely(count, digits, start, end)
+        results, rows = self._quickly(count, digits, start, end)
+        if len(rows):
+            picked = [digit.take(rows) for digit in digits]
+            results[rows] = self._surely(count[rows], picked, start[rows], end[rows])
+        return results
 
-        def exactly(row: int) -> float:
-            integers = self.sums.integer(digits, row), self.squares.integer(square_digits, row)
-            return nearest_variance(int(count[row]), *integers, self.sums.exponent)
+    def _quickly(
+        self, count: Doubles, digits: Sequence[Integers], start: Integers, end: Integers
+    ) -> tuple[Doubles, npt.NDArray[np.intp]]:
+        """Return the variances, and the rows of which the last bit is in doubt.
 
-        return np.sqrt(_settled(high, low, doubt, exactly))
+        Sums and squares are cut to 26 bits and a rest, so that the leading products are exact; the error of the others
+        is below 2^-74 of them, and below that of the limbs left out and of the rests' own rounding.
+        """
+        tops = [limb.take(end) - limb.take(start) for limb in self.squares.limbs[-2:]]
+        unit = 2.0 ** (self.squares.exponent + self.squares.bits * (len(self.squares.limbs) - 1))
+        square, square_high, square_low = _cut(tops, unit, self.squares.bits)
+        total_unit = 2.0 ** (self.sums.exponent + self.sums.bits * (len(self.sums.limbs) - 1))
+        total, total_high, total_low = _cut(digits, total_unit, self.sums.bits)
+        left, right = count * square_high, total_high * total_high
+        high, error = _two_sum(left, -right)
+        high, low = _two_sum(high, error + (count * square_low - total_low * (total_high + total)))
+        left_out = 2.0 ** (1 - self.squares.bits) if len(self.squares.limbs) > 2 else 0.0
+        doubt = count * (square * 2.0**-74 + self.longest * unit * (left_out + 2.0**-50))
+        if len(digits) > 1:
+            doubt += np.abs(total) * (self.longest * total_unit * 2.0**-50)
+        divisor = count * count
+        quotient = high / divisor
+        quotient_high = _upper_half(quotient)
+        rest = high - quotient_high * divisor - (quotient - quotient_high) * divisor + low
+        rest /= divisor
+        doubt /= divisor
+        results: Doubles = quotient + (rest - doubt)
+        is_unsure = results != quotient + (rest + doubt)
+        if (is_one := count == 1.0).any():
+            results[is_one] = 0.0
+            is_unsure &= ~is_one
+        return results, np.flatnonzero(is_unsure)
 
-    def _pair(
-        self, count: Doubles, digits: Sequence[Integers], square_digits: Sequence[Integers]
-    ) -> tuple[Doubles, Doubles, Doubles]:
+    def _surely(self, count: Doubles, digits: Sequence[Integers], start: Integers, end: Integers) -> Doubles:
+        """Return the variances by pairs of doubles; equal values deviate by nothing and need no arithmetic."""
+        square_digits = self.squares.digits(start, end)
         square_pair = self.squares.pair(square_digits)[:2]
         high, low = _variance_pair(count, self.sums.pair(digits)[:2], square_pair)
-        return high, low, square_pair[0] / count * _VARIANCE_DOUBT
+        doubt = square_pair[0] / count * _VARIANCE_DOUBT
+        for part in (high, low, doubt):
+            part[self.changes.take(start) == self.changes.take(end - 1)] = 0.0
+
+        exponent = min(self.sums.exponent, self.squares.exponent // 2)
+
+        def exactly(row: int) -> float:
+            total = self.sums.integer(digits, row) << (self.sums.exponent - exponent)
+            squares = self.squares.integer(square_digits, row) << (self.squares.exponent - 2 * exponent)
+            return nearest_variance(int(count[row]), total, squares, exponent)
+
+        return _settled(high, low, doubt, exactly)
 
 
 def deviations_of(values: Doubles, sums: ExactPrefixes, longest: int) -> Deviations:
     """Return what answers for the deviations of ranges of ``values``, none longer than ``longest``."""
     changes = np.cumsum(np.diff(values, prepend=values[:1]) != 0.0, dtype=np.int32)
-    return Deviations(sums, prefixes_of_squares(values, longest), changes)
+    return Deviations(sums, prefixes_of_squares(values, longest), changes, longest)
+
+
+def _cut(digits: Sequence[Integers], unit: float, bits: int) -> tuple[Doubles, Doubles, Doubles]:
+    """Return one or two digits as a double, its first 26 bits and the rest; the last digit counts ``unit``."""
+    top = digits[-1].astype(np.float64) * unit
+    if len(digits) == 1:
+        high = _upper_half(top)
+        return top, high, top - high
+    rest = digits[-2].astype(np.float64) * (unit * 2.0**-bits)
+    total = top + rest
+    high = _upper_half(total)
+    return total, high, (top - high) + rest
+
+
+def _upper_half(values: Doubles) -> Doubles:
+    """Return the first 26 bits (Veltkamp's cut)."""
+    shifted = _SPLITTER * values
+    return shifted - (shifted - values)
 
 
 def _variance_pair(count: Doubles, total: Pair, squares: Pair) -> Pair:
@@ -198,6 +274,7 @@ def _prefixes(
     room = max(terms, 1).bit_length()
     bits = min(max(53 - room, _LEAST_BITS), 62 - room)
     places = max(ceil((high - low) / bits), 1)
+    low = low if places == 1 else high - bits * places  # the highest limb is full, and says most
     limbs = [np.zeros(len(values) + 1, np.int64) for _ in range(places)]
     for block in _blocks(len(values)):
         for rest in parts(values[block]):
@@ -265,6 +342,5 @@ def _two_product(left: Doubles, right: Doubles) -> Pair:
 
 
 def _halves(values: Doubles) -> Pair:
-    shifted = _SPLITTER * values
-    high = shifted - (shifted - values)
+    high = _upper_half(values)
     return high, values - high

@@ -16,17 +16,19 @@ from typing import Any
 
 import polars as pl
 
-from mlops_assets.errors import FeatureError, FeaturesAbsent, InvalidDefinition, ServiceUnavailable
+from mlops_assets.errors import FeaturesAbsent, InvalidDefinition, ServiceUnavailable
 from mlops_assets.features.arrivals import Arrivals
+from mlops_assets.features.held_types import HeldTypes
 from mlops_assets.features.meaning import (
     empty_value,
     instant,
     ratio_value,
     required,
     time_to_live_microseconds,
-    where,
+    value_of,
     window_microseconds,
 )
+from mlops_assets.features.newest import NewestEvent
 from mlops_assets.features.parts import Measures, Piece
 from mlops_assets.features.state import MemoryStore, StateStore
 from mlops_assets.features.tiles import (
@@ -34,7 +36,6 @@ from mlops_assets.features.tiles import (
     Event,
     Leaf,
     Record,
-    Seen,
     Window,
     built,
     events_of,
@@ -44,6 +45,7 @@ from mlops_assets.features.tiles import (
     window_of,
 )
 from mlops_assets.features.view import FeatureView
+from mlops_assets.ledger.canonical import Digest, digest_of
 
 Row = Mapping[str, Any]
 _Tiles = dict[str, Record | None]
@@ -76,15 +78,21 @@ class OnlineFeatures:
         if faults := _faults(declared):
             raise InvalidDefinition(faults)
         kept = MemoryStore() if store is None else store
+        self.views = declared
         self._views = tuple(_ViewState(view, kept, on_absent) for view in declared)
+
+    @property
+    def definitions(self) -> Digest:
+        """The digest of all that decides the features."""
+        return digest_of({view.name: view.digest for view in self.views})
 
     def bootstrap(self, events: pl.DataFrame) -> int:
         """Add many events at once, in any order, and return how many were new.
 
         All are checked before any is added; ``FeatureError`` as in ``add``.
         """
-        histories = [list(state.arrivals.histories(events)) for state in self._views]
-        counts = [state.put_many(entities) for state, entities in zip(self._views, histories, strict=True)]
+        histories = [state.histories(events) for state in self._views]
+        counts = [state.put_many(*found) for state, found in zip(self._views, histories, strict=True)]
         return max(counts, default=0)
 
     def add(self, event: Row) -> bool:
@@ -119,6 +127,13 @@ class OnlineFeatures:
         now = instant(at, "at")
         return tuple(state.view.name for state in self._views if state.is_absent(entities, now))
 
+    def newest_events(self) -> dict[str, datetime | None]:
+        """Return when the newest event of each view happened, by the view's name; ``None`` if it holds none.
+
+        Of a store that others write to, it may be a second too old.
+        """
+        return {state.view.name: value_of(state.newest.find(), "time") for state in self._views}
+
 
 class _ViewState:
     """One view's entities in a store."""
@@ -131,9 +146,10 @@ class _ViewState:
         self.arrivals = Arrivals(view, self._measures)
         self._lock = RLock()
         self._prefix = f"{view.name}:{view.digest.removeprefix('sha256:')[:16]}:"
+        self.newest = NewestEvent(store, self._prefix + "\0newest")
         self._cache: OrderedDict[str, _Tiles] = OrderedDict()
         self._generation = store.generation()
-        self._type: str | None = None
+        self._types = HeldTypes(view, store, self._prefix + "\0type")
         lives = time_to_live_microseconds(view)
         self._windows = list(dict.fromkeys([*([lives] if lives else []), *map(window_microseconds, view.aggregates)]))
         self._lives = lives is not None
@@ -144,37 +160,40 @@ class _ViewState:
         self._names, self._ratios = view.feature_names, view.ratios
         self._empty = {feature.name: empty_value(feature) for feature in view.aggregates}
 
-    def checked(self, row: Row) -> tuple[Any, Event]:
-        """Return the row's entity and its event."""
+    def checked(self, row: Row) -> tuple[Any, Event, Sequence[Any]]:
+        """Return the row's entity, its event, and what its types are taken from."""
         entity, event = self.arrivals.event(row)
-        self._entity_key(entity)
-        return entity, event
+        typed = [entity, *(row[column] for column in self.view.event_key)]
+        self._types.refuse_others(typed)
+        return entity, event, typed
+
+    def histories(self, events: pl.DataFrame) -> tuple[list[tuple[Any, Leaf]], Sequence[Any]]:
+        """Return each entity's events, and what their types are taken from: in a column they are all the same."""
+        found = list(self.arrivals.histories(events))
+        typed = events.select(pl.col(self.view.entity).alias("\0"), *self.view.event_key).row(0) if found else ()
+        if found:
+            self._types.refuse_others(typed)
+        return found, typed
 
     def _entity_key(self, entity: Any) -> str:
-        if entity is None:
-            raise FeatureError(f"{where(self.view, self.view.entity)} is null")
-        kind = type(entity).__name__
-        if self._type is None:
-            self._recall_type()
-        if self._type is not None and kind != self._type:
-            name = where(self.view, self.view.entity)
-            raise FeatureError(f"{name} holds {self._type}, found the {kind} {entity!r}")
         return f"{self._prefix}{entity}"
 
-    def _recall_type(self) -> None:
-        ((record,),) = self._store.read([(self._prefix + "\0type", [ROOT])])
-        self._type = record.mark if isinstance(record, Seen) else None
+    def _remember_types(self, typed: Sequence[Any]) -> None:
+        if self._types.remember(typed):
+            self._count_write()
 
-    def _remember_type(self, entity: Any) -> None:
-        if self._type is None:
-            if not self._store.write_new({self._prefix + "\0type": {ROOT: Seen(type(entity).__name__)}}):
-                self._count_write()
-            self._recall_type()
-            self._entity_key(entity)
-
-    def put(self, entity: Any, event: Event) -> bool:
+    def put(self, entity: Any, event: Event, typed: Sequence[Any]) -> bool:
         """Put an event away; return whether it was new."""
-        self._remember_type(entity)
+        self._remember_types(typed)
+        is_new = self._put(entity, event)
+        self._note(event.then)
+        return is_new
+
+    def _note(self, then: int) -> None:
+        if self.newest.tell(then):
+            self._count_write()
+
+    def _put(self, entity: Any, event: Event) -> bool:
         key = self._entity_key(entity)
         with self._lock:
             for _ in range(_ATTEMPTS):
@@ -193,8 +212,8 @@ class _ViewState:
         """Return the tiles that the event changes, and whether it is new."""
         try:
             again = recalled(tiles, event)
-        except ValueError:
-            raise self.arrivals.conflict(entity, event.key) from None
+        except ValueError as marks:
+            raise self.arrivals.conflict(entity, event.key, *marks.args) from None
         return (inserted(self._measures, tiles, event), True) if again is None else (again, False)
 
     def _write(self, key: str, tiles: _Tiles, changed: dict[str, Record]) -> bool:
@@ -209,16 +228,22 @@ class _ViewState:
         if self._generation is not None:
             self._generation += 1
 
-    def put_many(self, entities: Iterable[tuple[Any, Leaf]]) -> int:
+    def put_many(self, entities: Sequence[tuple[Any, Leaf]], typed: Sequence[Any]) -> int:
         """Put away all events of entities, those of new ones in one go; return how many events were new."""
+        if entities:
+            self._remember_types(typed)
         count, batch = 0, dict[str, tuple[Any, Leaf]]()
+        newest: int | None = None
         for entity, leaf in entities:
-            self._remember_type(entity)
+            newest = leaf.times[-1] if newest is None else max(newest, leaf.times[-1])
             batch[self._entity_key(entity)] = (entity, leaf)
             if len(batch) == _BATCH:
                 count += self._put_new(batch)
                 batch = {}
-        return count + self._put_new(batch)
+        count += self._put_new(batch)
+        if newest is not None:
+            self._note(newest)
+        return count
 
     def _put_new(self, batch: Mapping[str, tuple[Any, Leaf]]) -> int:
         trees = {key: built(self._measures, leaf) for key, (_, leaf) in batch.items()}
@@ -228,7 +253,7 @@ class _ViewState:
         count = 0
         for key, (entity, leaf) in batch.items():
             if key in existing:
-                count += sum(self.put(entity, event) for event in events_of(leaf))
+                count += sum(self._put(entity, event) for event in events_of(leaf))
             else:
                 self._cache.pop(key, None)
                 count += len(leaf.times)
@@ -246,7 +271,10 @@ class _ViewState:
 
     def _windows_of(self, rows: Sequence[Row], now: int, wanted: Sequence[int | None]) -> list[list[Window]]:
         what = f"feature view {self.view.name!r}"
-        keys = [self._entity_key(required(row, self.view.entity, what)) for row in rows]
+        entities = [required(row, self.view.entity, what) for row in rows]
+        for entity in entities:
+            self._types.refuse_others((entity,))
+        keys = list(map(self._entity_key, entities))
         starts = [None if window is None else now - window for window in wanted]
         with self._lock:
             for _ in range(_ATTEMPTS):

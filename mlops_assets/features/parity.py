@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 
 from mlops_assets.features.view import FeatureView
+from mlops_assets.ledger.canonical import Digest, digest_of
 
 MOST_EXAMPLES = 5
 
@@ -73,8 +74,13 @@ class ParityReport:
             f"most of them of {worst.name!r}, such as {'; '.join(worst.examples[:1])}"
         )
 
+    @property
+    def digest(self) -> Digest:
+        """The digest of ``to_json()``: what a judgement points at."""
+        return digest_of(self.to_json())
+
     def to_json(self) -> dict[str, Any]:
-        """Return the report as a JSON value."""
+        """Return the report as a JSON value; ``read_parity`` reads it back."""
         return {
             "view": self.view,
             "replayed": self.replayed,
@@ -91,6 +97,16 @@ class ParityReport:
                 for feature in self.features
             ],
         }
+
+
+def read_parity(value: Mapping[str, Any]) -> ParityReport:
+    """Return the report of which ``value`` is the JSON; ``TypeError`` or ``KeyError`` on anything else."""
+    features = tuple(
+        FeatureParity(**{**feature, "examples": tuple(feature["examples"])}) for feature in value["features"]
+    )
+    return ParityReport(
+        view=value["view"], replayed=value["replayed"], features=features, skipped=dict(value["skipped"])
+    )
 
 
 def compare(view: FeatureView, names: Sequence[str], served: pl.DataFrame, batch: pl.DataFrame) -> ParityReport:

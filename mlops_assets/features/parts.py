@@ -10,6 +10,8 @@ Belongs here: measures, parts and their arithmetic. Not here: which tiles and va
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from heapq import nlargest
 from itertools import chain
 from math import fsum, ldexp
 from typing import Any
@@ -131,11 +133,11 @@ class Measures:
         """Return the states of a tile that holds these events, given as a column of values for each measure."""
         result: list[Any] = []
         for place, column in enumerate(columns):
-            state = None
-            for then, value in zip(times, column, strict=True):
-                if value is not None:
-                    state = self._merged(place, state, self._lifted(place, then, value))
-            result.append(state)
+            some, values = times, column
+            if None in column:
+                some = [then for then, value in zip(times, column, strict=True) if value is not None]
+                values = [value for value in column if value is not None]
+            result.append([_SUMMED[part](some, values) for part in self.parts[place]] if values else None)
         return result
 
     def _lifted(self, place: int, then: int, value: Any) -> list[State]:
@@ -195,16 +197,10 @@ def exact_sum(doubles: Iterable[float]) -> list[float]:
     >>> exact_sum([1e16, 1.0, -1e16])
     [1.0]
     """
-    partials: list[float] = []
-    for value in doubles:
-        kept, rest = 0, value
-        for partial in partials:
-            larger, smaller = (rest, partial) if abs(rest) >= abs(partial) else (partial, rest)
-            rest = larger + smaller
-            if error := smaller - (rest - larger):
-                partials[kept] = error
-                kept += 1
-        partials[kept:] = [rest] if rest else []
+    rest, partials = list(doubles), list[float]()
+    while total := fsum(rest):  # each is at most half a unit in the last place of the one before
+        partials.append(total)
+        rest.append(-total)
     return partials
 
 
@@ -251,6 +247,22 @@ _MERGE: dict[str, Callable[[State, State], State]] = _ByName(
     },
     lambda k: lambda left, right: sorted(chain(left, right), reverse=True)[:k],
 )
+
+_SUMMED: dict[str, Callable[[Sequence[int], Sequence[Any]], State]] = _ByName(
+    {
+        "count": lambda _times, values: len(values),
+        "sum": lambda _times, values: exact_sum(values),
+        "total": lambda _times, values: sum(values),
+        "squares": lambda _times, values: reduce(_add_squares, map(_square, values)),
+        "least": lambda _times, values: min(values),
+        "greatest": lambda _times, values: max(values),
+        "first": lambda times, values: list(min(zip(times, values, strict=True))),
+        "last": lambda times, values: list(max(zip(times, values, strict=True))),
+        "distinct": lambda _times, values: list(set(values)),
+    },
+    lambda k: lambda times, values: [list(pair) for pair in nlargest(k, zip(times, values, strict=True))],
+)
+"""The state of many values at once: that of merging each after the other, in less time."""
 
 _Finish = Callable[[Aggregate, Piece, Sequence[int], int], Any]
 

@@ -17,7 +17,7 @@ from mlops_assets.features.answers import Answers
 from mlops_assets.features.columns import Mask
 from mlops_assets.features.event_table import Frame, entity_of, instants_of, refuse_nulls, require, schema_of
 from mlops_assets.features.exact import Integers
-from mlops_assets.features.extremes import extremes_of
+from mlops_assets.features.known_since import KnownSince
 from mlops_assets.features.meaning import time_to_live_microseconds, window_microseconds
 from mlops_assets.features.sources import Ranges, Source, SourceKey, source_key
 from mlops_assets.features.view import Aggregate, FeatureView
@@ -65,8 +65,7 @@ class PreparedView:
         windows = dict.fromkeys(window_microseconds(feature) for feature in view.aggregates)
         self._windows = sorted(windows, key=lambda window: -(1 << 63) if window is None else -window)
         self._lives = time_to_live_microseconds(view)
-        known = timeline.known
-        self._known = None if known is None else extremes_of(known, np.maximum, timeline.longest)
+        self._known = None if timeline.known is None else KnownSince(timeline)
 
     def features(self, asked: pl.DataFrame) -> pl.DataFrame:
         """Return the features of each row of ``asked``, which has the view's entity and event_time."""
@@ -92,7 +91,11 @@ class PreparedView:
 
     def _answer(self, answers: Answers, block: slice, rows: Rows) -> Mask:
         """Write the answers of a block; return which rows' events were not all known, whose answers are wrong."""
-        seen, starts = self._seen(rows)
+        happened = self._happened(rows)
+        seen, late = happened, np.zeros(len(rows.now), bool)
+        if self._known is not None:
+            seen, late = self._known.seen(happened, self._reach(happened))
+        seen, starts = self._windows_of(seen)
         ranges: dict[tuple[SourceKey, int | None], Ranges] = {}
         for feature in self.view.aggregates:
             key = source_key(feature), window_microseconds(feature)
@@ -101,23 +104,26 @@ class PreparedView:
             answers.write(feature, block, self._source(feature), ranges[key])
         for ratio in self.view.ratios:
             answers.write_ratio(ratio, block)
-        return self._late(seen)
+        return late
 
     def _source(self, feature: Aggregate) -> Source:
         return self._sources[source_key(feature)]
 
-    def _seen(self, rows: Rows) -> tuple[Rows, dict[int | None, Integers]]:
-        """Return the rows with the events that happened before, and where each window starts among them."""
-        times = self.timeline.times
-        first, end = rows.first, first_at_or_after(times, rows.first, rows.stop, rows.now)
+    def _happened(self, rows: Rows) -> Rows:
+        """Return the rows with the events that happened before."""
+        return Rows(rows.now, rows.first, first_at_or_after(self.timeline.times, rows.first, rows.stop, rows.now))
+
+    def _windows_of(self, seen: Rows) -> tuple[Rows, dict[int | None, Integers]]:
+        """Return the rows, without events where the newest is too old, and where each window starts among them."""
+        times, first, end = self.timeline.times, seen.first, seen.stop
         if self._lives is not None and len(times):
-            is_absent = times.take(np.maximum(end - 1, 0)) < rows.now - self._lives
+            is_absent = times.take(np.maximum(end - 1, 0)) < seen.now - self._lives
             first = np.where(is_absent, end, first)
         starts, low = {}, first
         for window in self._windows:
-            low = first if window is None else first_at_or_after(times, low, end, rows.now - window)
+            low = first if window is None else first_at_or_after(times, low, end, seen.now - window)
             starts[window] = low
-        return Rows(rows.now, first, end), starts
+        return Rows(seen.now, first, end), starts
 
     def _reach(self, seen: Rows) -> Integers:
         """Return where the first event lies that can matter: in the widest window, or for the time to live."""
@@ -126,19 +132,10 @@ class PreparedView:
         reach = max([*self._windows, self._lives or 0])  # type: ignore[type-var]
         return first_at_or_after(self.timeline.times, seen.first, seen.stop, seen.now - reach)  # type: ignore[operator]
 
-    def _late(self, seen: Rows) -> Mask:
-        late = np.zeros(len(seen.now), bool)
-        if self._known is not None:
-            low = self._reach(seen)
-            some = np.flatnonzero(low < seen.stop)
-            if len(some):
-                late[some] = self._known.of(low[some], seen.stop[some]) >= seen.now[some]
-        return late
-
     def _corrected(self, frame: pl.DataFrame, rows: Rows, late: Mask) -> pl.DataFrame:
         """Return the answers with those of ``late`` rows computed from the events each of them knew, and no others."""
         places = np.flatnonzero(late)
-        seen, _ = self._seen(rows.take(places))
+        seen = self._happened(rows.take(places))
         low = self._reach(seen)
         again = [self._known_only(seen.take(part), low[part]) for part in _parts(seen.stop - low)]
         index = np.arange(len(late))

@@ -129,26 +129,22 @@ def missing_for_insert(tiles: Tiles, event: Event) -> set[str]:
     if not isinstance(root, Inner):
         return set()
     path = [field_of(size, event.then) for size in range(_WIDEST, root.deepest - 1, -_STEP)]
-    return {field for field in (*path, _key_field(event.key)) if field not in tiles}
-
-
-def _key_field(key: str) -> str:
-    return f"k{key}"
+    return {field for field in (*path, f"k{event.key}") if field not in tiles}
 
 
 def recalled(tiles: Tiles, event: Event) -> dict[str, Record] | None:
     """Return the records that change when an event is delivered again (none, unless it was known earlier).
 
-    ``None`` if its key is new; ``ValueError`` if another event has its key.
+    ``None`` if its key is new; ``ValueError`` of both marks, that in the tree first, if another event has its key.
     """
     root = tiles.get(ROOT)
     field, size = ROOT, _WIDEST
     if isinstance(root, Inner):
-        seen = tiles[_key_field(event.key)]
+        seen = tiles[f"k{event.key}"]
         if seen is None:
             return None
         if isinstance(seen, Seen) and seen.mark != event.mark:
-            raise ValueError(event.key)
+            raise ValueError(seen.mark, event.mark)
         while isinstance(tiles[field], Inner):
             field, size = field_of(size, event.then), size - _STEP
     leaf = tiles[field]
@@ -156,7 +152,7 @@ def recalled(tiles: Tiles, event: Event) -> dict[str, Record] | None:
         return None
     place = leaf.keys.index(event.key)
     if leaf.marks[place] != event.mark:
-        raise ValueError(event.key)
+        raise ValueError(leaf.marks[place], event.mark)
     known = leaf.known or leaf.times
     if known[place] <= event.known:
         return {}
@@ -195,7 +191,7 @@ def _size_of(field: str) -> int:
 
 
 def _seen(leaf: Leaf) -> dict[str, Record]:
-    return {_key_field(key): Seen(mark) for key, mark in zip(leaf.keys, leaf.marks, strict=True)}
+    return {f"k{key}": Seen(mark) for key, mark in zip(leaf.keys, leaf.marks, strict=True)}
 
 
 def _rooted(before: Record | None, changed: dict[str, Record], deepest: int) -> dict[str, Record]:

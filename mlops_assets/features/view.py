@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal, get_args
 
 from mlops_assets.features.event_expression import EventExpression, event_expression_fault
-from mlops_assets.features.expression import row_expression_fault
+from mlops_assets.features.request_expression import request_expression_fault
 from mlops_assets.ledger.canonical import Digest, digest_of
 
 AggregateName = Literal[
@@ -290,17 +290,22 @@ class FeatureView:
 class RequestFeature:
     """A feature that only the row or the request knows: ``expression`` is a Polars SQL expression over its columns.
 
-    The expression sees one row and nothing else: an aggregate or a window function is a fault. Its result is a double.
+    The expression sees one row and nothing else: an aggregate or a window function is a fault. Its result has ``type``;
+    a condition may also be a number, 1 or 0. ``request_expression.py`` says what it may hold.
     """
 
     name: str
     expression: str
+    type: ValueType = "double"
 
     def faults(self) -> list[str]:
         """Return what is wrong with the declaration, one sentence each."""
         found = [] if self.name else [f"a request feature ({self.expression}) has an empty name"]
-        fault = row_expression_fault(self.expression)
-        return found if fault is None else [*found, f"request feature {self.name!r}: {fault}"]
+        what = f"request feature {self.name!r}"
+        if self.type not in VALUE_TYPES:
+            return [*found, f"{what} has the unknown type {self.type!r}; known: {list(VALUE_TYPES)}"]
+        fault = request_expression_fault(self.expression, self.type)
+        return found if fault is None else [*found, f"{what} ({self.type}): {fault}"]
 
 
 def window_faults(window: Any, what: str, role: str) -> list[str]:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import polars as pl
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from mlops_assets.features.event_expression import EventExpression
@@ -193,3 +194,40 @@ def differences(found: Sequence[Mapping[str, Any]], meant: Sequence[Mapping[str,
         for name, value in right.items()
         if row[name] != value or type(row[name]) is not type(value)
     ]
+
+
+WORDS = ["a,b", 'say "x"', "\\", "line\nbreak", "", " ", "\ue000", "\U0001f600", "😀a"]
+
+
+def drawn(strategy: st.SearchStrategy[Any], most: int) -> list[Any]:
+    """Return values of a strategy, the same in every run."""
+    values: list[Any] = []
+
+    @settings(
+        max_examples=most,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(strategy)
+    def take(value: Any) -> None:
+        values.append(value)
+
+    take()
+    return values
+
+
+def history() -> list[dict[str, Any]]:
+    """Return some drawn histories as one, with every edge at ``START``, and events delivered again, last of all."""
+    longest = sorted(drawn(events(25), 60), key=len)[-6:]
+    rows = [{**row, "id": number} for number, row in enumerate(row for rows in longest for row in rows)]
+    again = [{**row, "known": row["known"] + late} for row in rows[::5] for late in (QUARTER, -5 * QUARTER)]
+    moments_of = [(START, START - QUARTER * (place % 2)) for place in range(len(WORDS))]  # ties at a moment asked about
+    moments_of += [(START - QUARTER, START), (START - 4 * QUARTER, START - 4 * QUARTER)]  # known then, a window's start
+    edges = [
+        dict(zip(SCHEMA, (1000 + place, "ann", *times, 1.0, place % 3, True, word, START), strict=True))
+        for place, (times, word) in enumerate(zip(moments_of, [*WORDS, "known", "start"], strict=True))
+    ]
+    return [*rows[1::2], *edges, *rows[::2], *again]

@@ -18,6 +18,9 @@ SCHEMA = {"a": pl.Float64, "n": pl.Int64, "flag": pl.Boolean, "s": pl.String}
 EXPRESSIONS = (
     "s = 'paid' AND a * 2 > 3",
     "a / n",
+    "a / 24",
+    "a / 1.1",
+    "3 / a",
     "a - -1.5e3",
     "a * a * a",
     "CASE WHEN a > 1 THEN 2 ELSE n END",

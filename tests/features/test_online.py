@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlops_assets.errors import FeatureError, FeaturesAbsent, InvalidDefinition, ServiceUnavailable
-from mlops_assets.features import parts, tiles
+from mlops_assets.features import newest, parts, tiles
 from mlops_assets.features.online import OnlineFeatures
 from mlops_assets.features.reference import reference_features
 from mlops_assets.features.state import FileStore, MemoryStore
@@ -117,6 +117,39 @@ def test_two_writers_and_a_reader_of_one_store_lose_nothing(store):
         thread.join()
     for online in (OnlineFeatures([PLAIN], store=store), reader):
         assert not faults(online, case)
+
+
+def test_the_newest_event_is_known_to_all_that_share_a_store_and_after_a_restart(store):
+    writer, reader = OnlineFeatures([COUNT], store=store), OnlineFeatures([COUNT], store=store)
+    assert reader.newest_events() == {"visits": None}
+    rows = [{**EVENT, "id": n, "user": f"u{n}", "time": START + n * HOUR} for n in (3, 1, 2)]
+    assert writer.bootstrap(pl.DataFrame(rows, schema=SCHEMA, orient="row")) == 3
+    assert reader.newest_events() == writer.newest_events() == {"visits": START + 3 * HOUR}
+    writer.add({**EVENT, "id": 9, "time": START - HOUR})
+    assert reader.newest_events() == {"visits": START + 3 * HOUR}
+    reader.add({**EVENT, "id": 10, "time": START + 5 * HOUR})
+    writer.add({**EVENT, "id": 11, "time": START + 4 * HOUR})
+    writer.add({**EVENT, "id": 12, "time": START + 5 * HOUR + TICK})
+    assert writer.newest_events() == {"visits": START + 5 * HOUR + TICK}
+    assert OnlineFeatures([COUNT], store=store).newest_events() == {"visits": START + 5 * HOUR}  # or a second older
+    assert [online.features({"user": "ann"}, START + 6 * HOUR)["visits"] for online in (writer, reader)] == [2, 2]
+
+
+def test_the_newest_event_costs_no_second_write_for_each(monkeypatch):
+    class Counting(MemoryStore):
+        writes = 0
+
+        def write(self, *arguments):
+            self.writes += 1
+            return super().write(*arguments)
+
+    store, now = Counting(), [5.0]
+    monkeypatch.setattr(newest, "monotonic", lambda: now[0])
+    online = OnlineFeatures([COUNT], store=store)
+    for n in range(1000):
+        now[0] += 0.25
+        online.add({**EVENT, "id": n, "time": START + n * HOUR})
+    assert store.writes == 1000 + 250
 
 
 def test_a_window_reads_a_number_of_tiles_and_not_of_events(monkeypatch):

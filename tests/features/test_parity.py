@@ -1,5 +1,6 @@
 """One meaning in every engine: the batch engine equals the reference to the last bit, and nothing sees the future."""
 
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 
@@ -24,7 +25,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlops_assets.errors import FeatureError
-from mlops_assets.features import event_table, polars_engine
+from mlops_assets.features import distinct, event_table, extremes, polars_engine, sources
+from mlops_assets.features.answers import feature_dtype
+from mlops_assets.features.exact import IntegerPrefixes, _cumulated
+from mlops_assets.features.known_since import KnownSince
 from mlops_assets.features.polars_engine import PolarsEngine
 from mlops_assets.features.reference import reference_features
 from mlops_assets.features.view import Aggregate, FeatureView
@@ -48,7 +52,7 @@ def of_amounts(*amounts, view=PLAIN, apart=TICK, at=START + HOUR):
 
 
 @given(cases())
-@settings(max_examples=80)
+@settings(max_examples=50)
 def test_the_batch_engine_equals_the_reference_in_value_and_type(case):
     assert not faults(case)
 
@@ -59,8 +63,40 @@ def test_every_function_of_every_type_equals_the_reference(rows, asked):
     assert not faults(Case(EVERYTHING, rows, asked))
 
 
-@given(cases(), events(max_size=8))
+@contextmanager
+def small_blocks():
+    """Everything that is done for very many rows is done for a few."""
+    settings = {
+        polars_engine: {"_BLOCK": 3, "ROWS": 4, "_NUMBERS": 1, "_PAIRS": 5},
+        extremes: {"_SPAN_LEVEL": 1, "_SPAN": 2, "_LONG": 4, "_SPARSE": 1},
+        distinct: {"_FEW": 0},
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for module, values in settings.items():
+            for name, value in values.items():
+                patch.setattr(module, name, value)
+        yield
+
+
+@given(cases())
 @settings(max_examples=40)
+def test_what_is_done_for_very_many_rows_equals_the_reference(case):
+    with small_blocks():
+        assert not faults(case)
+
+
+@given(cases())
+@settings(max_examples=15)
+def test_lazy_frames_and_categories_give_the_same_in_declared_types(case):
+    texts = pl.col("user", "shop")
+    frame = case.frame().lazy().with_columns(texts.cast(pl.Categorical))
+    found = PolarsEngine().features_at(case.view, frame, case.spine().lazy())
+    assert found.equals(PolarsEngine().features_at(case.view, case.frame(), case.spine()))
+    assert found.schema == pl.Schema({feature.name: feature_dtype(feature) for feature in case.view.features})
+
+
+@given(cases(), events(max_size=8))
+@settings(max_examples=25)
 def test_nothing_that_happens_or_becomes_known_at_or_after_a_moment_changes_its_features(case, others):
     for who, now in case.asked[:3]:
         past = [row for row in case.events if row["time"] < now]
@@ -176,8 +212,12 @@ def plant(monkeypatch, fault):
             polars_engine, "first_at_or_after", lambda t, low, high, at: search(t, low, high, at + step)
         )
     elif fault == "known":
-        late = lambda self, seen: np.zeros(len(seen.now), bool)  # noqa: E731
-        monkeypatch.setattr(polars_engine.PreparedView, "_late", late)
+        all_known = lambda self, happened, low: (happened, np.zeros(len(low), bool))  # noqa: E731
+        monkeypatch.setattr(KnownSince, "seen", all_known)
+    elif fault == "gap":
+        seen = KnownSince.seen
+        no_gap = lambda self, happened, low: (seen(self, happened, low)[0], np.zeros(len(low), bool))  # noqa: E731
+        monkeypatch.setattr(KnownSince, "seen", no_gap)
     elif fault == "late":
         read = event_table.read_events
         running = lambda frame: frame.filter(pl.col("time") >= pl.col("time").cum_max())  # noqa: E731
@@ -186,9 +226,16 @@ def plant(monkeypatch, fault):
         read = event_table.read_events
         filled = lambda frame: frame.with_columns(pl.col("amount").fill_null(0.0))  # noqa: E731
         monkeypatch.setattr("mlops_assets.features.windows.read_events", lambda v, e: read(v, filled(e)))
+    elif fault == "ties":
+        monkeypatch.setattr(sources.Source, "_ordered", property(lambda source: source.values))
+    elif fault == "overflow":
+        wrapping = lambda values, _longest: IntegerPrefixes(_cumulated(values), None)  # noqa: E731
+        monkeypatch.setattr(sources, "integer_prefixes_of", wrapping)
+    elif fault == "repeated":
+        monkeypatch.setattr(event_table, "_once_each", lambda _view, frame: frame)
 
 
-@pytest.mark.parametrize("fault", ["end", "start", "known", "late", "nulls"])
+@pytest.mark.parametrize("fault", ["end", "start", "known", "gap", "late", "nulls", "ties", "overflow", "repeated"])
 def test_a_planted_fault_is_found(monkeypatch, fault):
     rows = [
         {**EVENT, "id": 1, "amount": 9.0},
@@ -196,8 +243,10 @@ def test_a_planted_fault_is_found(monkeypatch, fault):
         {**EVENT, "id": 3, "amount": 4.0, "time": START - HOUR},
         {**EVENT, "id": 4, "amount": 1.0, "time": START - HOUR / 2, "known": START + 8 * HOUR},
         {**EVENT, "id": 5, "amount": 2.0, "time": START - TICK},
+        {**EVENT, "id": 5, "amount": 2.0, "time": START - TICK, "known": START + HOUR},
+        *({**EVENT, "id": 9 - n, "amount": -float(n), "stars": 2**62, "time": START - TICK} for n in range(4)),
     ]
-    view = replace(EVERYTHING, time_to_live=None, event_key=())
+    view = replace(EVERYTHING, time_to_live=None)
     case = Case(view, rows, [("ann", START + n * QUARTER) for n in range(-4, 9)])
     assert not faults(case)
     plant(monkeypatch, fault)

@@ -57,6 +57,7 @@ def test_redis_equals_the_reference_whatever_the_order_of_arrival(shared, case, 
 def test_another_server_process_sees_what_was_told(shared):
     told(Case(PLAIN, ROWS, []), ROWS, 30, RedisStore(shared.url, prefix="restart:"))
     again = OnlineFeatures([PLAIN], store=RedisStore(shared.url, prefix="restart:"))
+    assert again.newest_events() == {PLAIN.name: START + 29 * TICK}  # to the second
     assert not any(again.add(row) for row in ROWS)
     assert not faults(again, Case(PLAIN, ROWS, [("ann", START + HOUR)]))
 

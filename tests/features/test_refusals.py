@@ -122,3 +122,54 @@ def test_count_needs_no_numbers():
     online.bootstrap(events)
     assert computed(events, view=view) == [1.0]
     assert online.features({"user": 1}, START + timedelta(hours=1)) == {"total": 1.0}
+
+
+def a_view(type="double", function="last", **options):
+    feature = Aggregate(name="total", function=function, column="amount", type=type, **options)
+    return FeatureView(name="spending", source="shop", entity="user", event_time="time", features=(feature,))
+
+
+@pytest.mark.parametrize(
+    ("type", "dtype"),
+    [("integer", pl.Float64), ("boolean", pl.Int64), ("string", pl.Int64), ("time", pl.Int64), ("double", pl.Date)],
+)
+def test_a_column_of_another_type_than_declared_is_refused_saying_what_to_do(type, dtype):
+    events = EVENTS.with_columns(pl.lit(1).cast(dtype).alias("amount"))
+    with pytest.raises(FeatureError, match=r"'spending'.*'amount' must hold .* cast it in the data contract"):
+        computed(events, view=a_view(type))
+
+
+def test_a_decimal_is_its_nearest_double_and_a_longer_one_is_refused():
+    events = EVENTS.with_columns(amount=pl.Series([Decimal("0.1"), Decimal("0.2")], dtype=pl.Decimal(15, 2)))
+    assert computed(events) == [0.1 + 0.2]
+    with pytest.raises(FeatureError, match=r"'amount' is Decimal.*cast it to Float64"):
+        computed(events.with_columns(pl.col("amount").cast(pl.Decimal(16, 2))))
+
+
+@pytest.mark.parametrize("where", ["amount > 1", "amount = 'a'", "amount"])
+def test_a_filter_does_not_read_a_column_as_what_it_is_not(where):
+    dtype = pl.String if where == "amount > 1" else pl.Int64
+    with pytest.raises(FeatureError, match=r"'amount', in .*must hold"):
+        computed(EVENTS.with_columns(pl.col("amount").cast(dtype)), view=a_view(function="count", where=where))
+
+
+def test_an_integer_beyond_64_bits_is_refused():
+    events = EVENTS.with_columns(amount=pl.lit(2**63, pl.UInt64))
+    with pytest.raises(FeatureError, match=r"'amount' holds integers that 64 bits cannot hold"):
+        computed(events, view=a_view("integer"))
+
+
+@pytest.mark.parametrize("column", ["known", "id"])
+def test_a_null_knowledge_time_or_key_is_refused(column):
+    view = FeatureView(
+        name="spending",
+        source="shop",
+        entity="user",
+        event_time="time",
+        known_time="known",
+        event_key=("id",),
+        features=(TOTAL,),
+    )
+    events = EVENTS.with_columns(known="time").with_columns(pl.when(pl.col("id") > 1).then(pl.col(column)))
+    with pytest.raises(FeatureError, match=f"'{column}' is null in 1 rows of the events"):
+        computed(events, view=view)
