@@ -7,7 +7,7 @@ The report itself is in the materialization's metadata, under ``report``; its di
 import base64
 import io
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +23,12 @@ from mlops_assets.evaluation.explain import explain
 from mlops_assets.evaluation.metrics import Metric
 from mlops_assets.evaluation.plots import plot_explanation, plot_metrics
 from mlops_assets.evaluation.report import EvaluationReport
+from mlops_assets.evaluation.workbench import Measurement
 from mlops_assets.ledger.canonical import Digest, digest_of
 from mlops_assets.ledger.entry import Kind, Ledger
 from mlops_assets.ledger.state import fold
+from mlops_assets.training.backend import TrainingBackend
+from mlops_assets.training.model import Model
 from mlops_assets.training.package import load_model
 from mlops_assets.training.registry import ModelRegistry
 
@@ -34,20 +37,28 @@ if TYPE_CHECKING:
 
 STAGE = {"stage": "evaluation"}
 
+Retrain = Callable[[dg.AssetExecutionContext, Digest, ModelRegistry, SnapshotStore, TrainingBackend], Digest]
+"""Trains a registered candidate again within a run and returns the digest that came out."""
 
-def build_evaluation_asset(
+
+def build_evaluation_asset(  # noqa: PLR0913 - an evaluation takes all that gates may want measured
     product: str,
     *,
     metrics: Sequence[Metric],
     label: str,
     cluster: str,
     confidence: float = 0.95,
+    measurements: Sequence[Measurement] = (),
+    retrain: Retrain | None = None,
+    served: Any = None,
     owners: Sequence[str] | None = None,
 ) -> dg.AssetsDefinition:
     """Return the asset ``[product, evaluation]``: candidate and champion on the same golden rows, with intervals.
 
-    Needs the resources ``registry``, ``snapshots`` and ``ledger``. Raises ``EvaluationError`` when a model cannot be
-    loaded or scored; a champion that cannot be loaded is an error, never "no champion".
+    ``measurements`` are what gates want measured beside the metrics; ``retrain`` trains a digest again for them,
+    ``served`` is what a prediction server must know of the product. Needs
+    the resources ``registry``, ``snapshots``, ``ledger`` and ``training``. Raises ``EvaluationError`` when a model
+    cannot be loaded or scored; a champion that cannot be loaded is an error, never "no champion".
     """
     candidate_key, training_key = dg.AssetKey([product, "candidate"]), dg.AssetKey([product, "training_set"])
 
@@ -66,14 +77,21 @@ def build_evaluation_asset(
         registry: dg.ResourceParam[ModelRegistry],
         snapshots: dg.ResourceParam[SnapshotStore],
         ledger: dg.ResourceParam[Ledger],
+        training: dg.ResourceParam[TrainingBackend],
     ) -> dg.MaterializeResult[Any]:
-        candidate, training = consumed(context, candidate_key), consumed(context, training_key)
-        golden_digest = golden_of(product, training)
+        candidate, rows = consumed(context, candidate_key), consumed(context, training_key)
+        golden_digest = golden_of(product, rows)
+        train_digest = _plain(rows.metadata.get("train"))
         live = fold(ledger.entries(product)).champion
         with tempfile.TemporaryDirectory() as scratch:
+            directory, model = _fetch(registry, product, "candidate", candidate.digest, Path(scratch))
+            aids: dict[str, Any] = {"directory": directory, "served": served}
+            aids["train"] = lambda: snapshots.read(train_digest)
+            if retrain is not None:
+                aids["retrain"] = lambda: retrain(context, candidate.digest, registry, snapshots, training)
             report = evaluate(
                 product,
-                candidate=_load(registry, product, "candidate", candidate.digest, Path(scratch)),
+                candidate=(candidate.digest, model),
                 champion=None if live is None else _load(registry, product, "champion", live.digest, Path(scratch)),
                 golden=snapshots.read(golden_digest),
                 golden_digest=golden_digest,
@@ -81,8 +99,10 @@ def build_evaluation_asset(
                 cluster=cluster,
                 metrics=metrics,
                 confidence=confidence,
+                measurements=measurements,
+                aids=aids,
             )
-        inputs = {candidate_key.to_user_string(): candidate.digest, training_key.to_user_string(): training.digest}
+        inputs = {candidate_key.to_user_string(): candidate.digest, training_key.to_user_string(): rows.digest}
         inputs |= {"golden": golden_digest} | ({} if live is None else {"champion": live.digest})
         return dg.MaterializeResult(
             data_version=dg.DataVersion(report.digest), metadata=_evaluation_metadata(report, inputs)
@@ -177,9 +197,14 @@ def judgements_of(ledger: Ledger, report: EvaluationReport) -> Sequence[Mapping[
 
 
 def _load(registry: ModelRegistry, product: str, role: str, digest: Digest, scratch: Path) -> NamedModel:
-    """Return the model by that digest; ``ServiceUnavailable`` stays what it is, so that the run may be retried."""
+    return digest, _fetch(registry, product, role, digest, scratch)[1]
+
+
+def _fetch(registry: ModelRegistry, product: str, role: str, digest: Digest, scratch: Path) -> tuple[Path, Model]:
+    """Return the package and the model by digest; ``ServiceUnavailable`` stays what it is: the run may be retried."""
     try:
-        return digest, load_model(registry.fetch(product, digest, scratch / role))
+        directory = registry.fetch(product, digest, scratch / role)
+        return directory, load_model(directory)
     except (EvaluationError, ServiceUnavailable):
         raise
     except (MlopsError, OSError, LookupError) as error:

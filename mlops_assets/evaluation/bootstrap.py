@@ -91,7 +91,7 @@ def bootstrap(statistic: ClusterStatistic, *, resamples: int, seed: int) -> Boot
     sums = _resampled_sums(np.column_stack([totals, products]), resamples, seed)
     values, errors = _value_and_error(statistic, sums, rows, columns)
     value, error = jackknife(statistic)
-    return Bootstrapped(value, error, clusters, np.sort(_studentize(values - value, errors)))
+    return Bootstrapped(value, error, clusters, np.sort(_studentize(values - value, errors, error)))
 
 
 def _resampled_sums(moments: Floats, resamples: int, seed: int) -> Floats:
@@ -131,7 +131,12 @@ def _value_and_error(
     return value, np.sqrt(np.maximum(variance, 0) * clusters / max(1, clusters - 1))
 
 
-def _studentize(distance: Floats, errors: Floats) -> Floats:
-    """Return ``distance / errors``; a resample without spread is infinitely far, unless it did not move at all."""
+def _studentize(distance: Floats, errors: Floats, error: float) -> Floats:
+    """Return ``distance / errors``; a resample without spread is infinitely far, unless it did not move at all.
+
+    Where a resample is one cluster over and over, its error is what rounding leaves of a difference of equal sums: next
+    to the sample's own ``error`` that is nothing.
+    """
     far = np.where(np.abs(distance) > 1e-12, np.sign(distance) * _BIG, 0.0)
-    return np.clip(np.divide(distance, errors, out=far, where=errors > 1e-12 * np.abs(distance)), -_BIG, _BIG)
+    has_spread = errors > np.maximum(1e-12 * np.abs(distance), 1e-4 * error)
+    return np.clip(np.divide(distance, errors, out=far, where=has_spread), -_BIG, _BIG)

@@ -1,6 +1,8 @@
 """Scoring candidate and champion on the same golden rows: models and rows in, report out, nothing else read."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -8,7 +10,8 @@ import polars as pl
 from mlops_assets.errors import EvaluationError
 from mlops_assets.evaluation.comparison import RESAMPLES, compare, estimate
 from mlops_assets.evaluation.metrics import Floats, Metric
-from mlops_assets.evaluation.report import EvaluationReport
+from mlops_assets.evaluation.report import Comparison, Estimate, EvaluationReport
+from mlops_assets.evaluation.workbench import Measurement, ScoredModel, Workbench, take_measurements
 from mlops_assets.ledger.canonical import Digest
 from mlops_assets.training.model import Model
 
@@ -27,45 +30,75 @@ def evaluate(  # noqa: PLR0913 - all that a report depends on, named
     metrics: Sequence[Metric],
     confidence: float = 0.95,
     resamples: int = RESAMPLES,
+    measurements: Sequence[Measurement] = (),
+    aids: Mapping[str, Any] | None = None,
 ) -> EvaluationReport:
     """Return the report of ``candidate``, against ``champion`` if there is one.
 
     ``golden`` has the models' features, a numeric ``label`` and the entity column ``cluster``. A metric that is
-    undefined on it (one class, one cluster) is absent from the report. Raises ``EvaluationError`` when the golden set
-    is empty, lacks or leaves out a label or cluster, or a model cannot score it, the champion included: a champion
+    undefined on it (one class, one cluster) is absent from the report. ``measurements`` are taken on a ``Workbench``
+    that has ``aids`` too (``train``, ``retrain``, ``directory``, ``served``). Raises ``EvaluationError`` when the
+    golden set is empty, lacks or leaves out a label or cluster, or a model cannot score it, the champion included: one
     that cannot be scored is not the same as none.
     """
     labels, clusters = _checked(product, golden, label, cluster)
-    ours = score(product, "candidate", candidate, golden)
-    theirs = None if champion is None else score(product, "champion", champion, golden)
-    compared = (
-        {}
-        if theirs is None
-        else {
-            metric.name: compare(ours, theirs, labels, clusters, metric, confidence=confidence, resamples=resamples)
-            for metric in metrics
-        }
-    )
-    candidate_metrics, champion_metrics = (
-        {
-            metric.name: estimate(scores, labels, clusters, metric, confidence=confidence, resamples=resamples)
-            for metric in metrics
-            if scores is not None
-        }
-        for scores in (ours, theirs)
+    known = dict(aids or {})
+    bench = Workbench(
+        product=product,
+        candidate=_scored(product, "candidate", candidate, golden, known.pop("directory", None)),
+        champion=None if champion is None else _scored(product, "champion", champion, golden),
+        golden=golden,
+        label=label,
+        cluster=cluster,
+        labels=labels,
+        clusters=clusters,
+        metrics={metric.name: metric for metric in metrics},
+        confidence=confidence,
+        **known,
     )
     return EvaluationReport(
         product=product,
-        candidate=candidate[0],
-        champion=None if champion is None else champion[0],
+        candidate=bench.candidate.digest,
+        champion=bench.champion.digest if bench.champion else None,
         golden=golden_digest,
         rows=golden.height,
         clusters=len(set(clusters.tolist())),
         confidence=confidence,
-        candidate_metrics={name: found for name, found in candidate_metrics.items() if found is not None},
-        champion_metrics={name: found for name, found in champion_metrics.items() if found is not None},
-        comparisons={name: found for name, found in compared.items() if found is not None},
+        candidate_metrics=_estimates(bench, bench.candidate, resamples),
+        champion_metrics=_estimates(bench, bench.champion, resamples),
+        comparisons=_comparisons(bench, resamples),
+        measured=take_measurements(bench, measurements),
     )
+
+
+def _scored(
+    product: str, role: str, named: NamedModel, golden: pl.DataFrame, directory: Path | None = None
+) -> ScoredModel:
+    scores = score(product, role, named, golden)
+    return ScoredModel(digest=named[0], model=named[1], scores=scores, directory=directory)
+
+
+def _estimates(bench: Workbench, model: ScoredModel | None, resamples: int) -> dict[str, Estimate]:
+    if model is None:
+        return {}
+    found = {
+        name: estimate(
+            model.scores, bench.labels, bench.clusters, metric, confidence=bench.confidence, resamples=resamples
+        )
+        for name, metric in bench.metrics.items()
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _comparisons(bench: Workbench, resamples: int) -> dict[str, Comparison]:
+    if bench.champion is None:
+        return {}
+    ours, theirs, against = bench.candidate.scores, bench.champion.scores, (bench.labels, bench.clusters)
+    found = {
+        name: compare(ours, theirs, *against, metric, confidence=bench.confidence, resamples=resamples)
+        for name, metric in bench.metrics.items()
+    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def score(product: str, role: str, model: NamedModel, frame: pl.DataFrame) -> Floats:

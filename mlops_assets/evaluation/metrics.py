@@ -61,6 +61,11 @@ class Metric:
     lowest: float = -np.inf
     highest: float = np.inf
 
+    @property
+    def is_row_mean(self) -> bool:
+        """Whether it is a mean over rows, so that each row has a value of its own."""
+        return isinstance(self.contributions, partial) and self.contributions.func is _row_mean and not self.root
+
     def faults(self) -> list[str]:
         """Return what is wrong with the declaration, one sentence each."""
         found = []
@@ -117,6 +122,46 @@ def mean_absolute_error() -> Metric:
     )
 
 
+def pinball(quantile: float) -> Metric:
+    """Return the mean pinball loss of scores that estimate the ``quantile`` of the label, 0 < ``quantile`` < 1.
+
+    After Koenker and Bassett, "Regression Quantiles", Econometrica 46 (1978).
+    """
+    if not 0 < quantile < 1:
+        raise ValueError(f"quantile is {quantile}, must lie between 0 and 1")
+    return Metric(
+        name=f"pinball_{quantile * 100:g}".replace(".", "_"),
+        higher_is_better=False,
+        contributions=partial(_row_mean, partial(_tilted_error, quantile=quantile)),
+        lowest=0.0,
+    )
+
+
+def expected_cost(
+    *,
+    false_positive: float,
+    false_negative: float,
+    true_positive: float = 0.0,
+    true_negative: float = 0.0,
+    threshold: float = 0.5,
+) -> Metric:
+    """Return the mean cost of a row when a score of at least ``threshold`` counts as 1; gains are negative costs."""
+    costs = ((true_negative, false_positive), (false_negative, true_positive))
+    found = np.asarray(costs, dtype=np.float64)
+    if not np.isfinite(found).all() or not np.isfinite(threshold):
+        raise ValueError(f"costs and threshold must be finite, found {costs} and {threshold}")
+    if false_positive <= true_negative or false_negative <= true_positive:
+        raise ValueError(f"a mistake must cost more than being right, found {costs}")
+    cost = partial(_row_mean, partial(_cost, costs=found, threshold=threshold), binary=True)
+    return Metric(
+        name="expected_cost",
+        higher_is_better=False,
+        contributions=cost,
+        lowest=float(found.min()),
+        highest=float(found.max()),
+    )
+
+
 def roc_auc() -> Metric:
     """Return the area under the ROC curve, ties counted half; undefined with one class.
 
@@ -147,7 +192,7 @@ def _row_mean(
 ) -> Floats:
     """Return the sum of ``loss`` and the count of rows in each cluster."""
     if probabilities or binary:
-        _require_binary(labels)
+        require_binary(labels)
     outside = int(np.count_nonzero((scores < 0) | (scores > 1))) if probabilities else 0
     if outside:
         raise EvaluationError(f"{outside} of {len(scores)} scores are no probabilities: they lie outside 0 … 1")
@@ -162,6 +207,15 @@ def _absolute_error(scores: Floats, labels: Floats) -> Floats:
     return np.asarray(np.abs(scores - labels))
 
 
+def _tilted_error(scores: Floats, labels: Floats, *, quantile: float) -> Floats:
+    short = labels - scores
+    return np.asarray(np.maximum(quantile * short, (quantile - 1) * short))
+
+
+def _cost(scores: Floats, labels: Floats, *, costs: Floats, threshold: float) -> Floats:
+    return np.asarray(costs[(labels > 0).astype(np.int64), (scores >= threshold).astype(np.int64)])
+
+
 def _negative_log_likelihood(scores: Floats, labels: Floats) -> Floats:
     step = np.finfo(np.float64).eps
     return np.asarray(-np.log(np.clip(np.where(labels > 0, scores, 1 - scores), step, 1 - step)))
@@ -171,7 +225,8 @@ def _is_right(scores: Floats, labels: Floats, *, threshold: float) -> npt.NDArra
     return np.asarray((scores >= threshold) == (labels > 0))
 
 
-def _require_binary(labels: Floats) -> None:
+def require_binary(labels: Floats) -> None:
+    """Raise ``EvaluationError`` for labels other than 0 and 1."""
     if not np.isin(labels, (0.0, 1.0)).all():
         strange = np.setdiff1d(labels, (0.0, 1.0))[:3].tolist()
         raise EvaluationError(f"labels must be 0 or 1 for this metric, found {strange}")
@@ -182,7 +237,7 @@ def _mean_ranks(values: Floats) -> Floats:
 
 
 def _auc_by_cluster(scores: Floats, labels: Floats, clusters: Clusters) -> Floats | None:
-    _require_binary(labels)
+    require_binary(labels)
     positive = labels > 0
     positives, negatives = int(positive.sum()), int((~positive).sum())
     if not positives or not negatives:
@@ -218,8 +273,8 @@ def _ndcg_by_cluster(scores: Floats, labels: Floats, clusters: Clusters, *, k: i
     gained = _discounted(labels[order], scores[order], clusters.codes[order], clusters.count, k)
     best = np.lexsort((-labels, clusters.codes))
     ideal = _discounted(labels[best], labels[best], clusters.codes[best], clusters.count, k)
-    has_two = np.maximum.reduceat(labels[best], _starts(clusters.codes[best])) > np.minimum.reduceat(
-        labels[best], _starts(clusters.codes[best])
+    has_two = np.maximum.reduceat(labels[best], starts_of(clusters.codes[best])) > np.minimum.reduceat(
+        labels[best], starts_of(clusters.codes[best])
     )
     share = np.divide(gained, ideal, out=np.zeros(clusters.count), where=has_two)
     return np.column_stack([share, has_two.astype(np.float64)])
@@ -227,7 +282,7 @@ def _ndcg_by_cluster(scores: Floats, labels: Floats, clusters: Clusters, *, k: i
 
 def _discounted(gains: Floats, keys: Floats, codes: npt.NDArray[np.int64], count: int, k: int) -> Floats:
     """Return each cluster's discounted gain; rows come sorted by cluster, then by key, and equal keys share alike."""
-    starts = _starts(codes)
+    starts = starts_of(codes)
     rank = np.arange(len(codes)) - np.repeat(starts, np.diff(np.append(starts, len(codes))))
     discount = np.where(rank < k, 1 / np.log2(rank + 2.0), 0.0)
     is_new = np.ones(len(codes), dtype=bool)
@@ -237,8 +292,14 @@ def _discounted(gains: Floats, keys: Floats, codes: npt.NDArray[np.int64], count
     return _bincount(codes, gains * shared[tie], count)
 
 
-def _starts(codes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    return np.flatnonzero(np.append(True, codes[1:] != codes[:-1]))
+def starts_of(codes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return where each cluster begins among sorted codes."""
+    return np.flatnonzero(is_new_key(codes))
+
+
+def is_new_key(keys: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Return where a value differs from the one before it; the first does."""
+    return np.append(np.ones(min(len(keys), 1), bool), keys[1:] != keys[:-1])
 
 
 def _bincount(codes: npt.NDArray[np.int64], weights: Floats, count: int) -> Floats:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtri
+from scipy.special import ndtr, ndtri
 
 from mlops_assets.ledger.canonical import Digest, digest_of
 
@@ -51,6 +51,19 @@ class Comparison:
         """Return the one-sided upper bound: the true gain lies above it with probability ``alpha`` at most."""
         return self.gain - self._pivot(alpha) * self.standard_error
 
+    def p_beyond(self, gain: float) -> float:
+        """Return the one-sided p-value of "the true gain is ``gain`` at most": below alpha where ``lower`` is above."""
+        if not self.standard_error:
+            return 0.0 if self.gain > gain else 1.0
+        reached = (self.gain - gain) / self.standard_error
+        if not self.pivots:
+            return float(ndtr(-reached))
+        scores = ndtri(np.array(LEVELS))
+        if reached > self.pivots[-1] or reached < self.pivots[0]:
+            outermost = self.pivots[-1 if reached > 0 else 0]
+            return float(ndtr(-abs(scores[-1]) * reached / abs(outermost)) if outermost else reached < 0)
+        return float(ndtr(-np.interp(reached, self.pivots, scores)))
+
     def _pivot(self, probability: float) -> float:
         """Return the pivot's quantile, read between ``LEVELS`` on the scale where a normal pivot is a straight line."""
         score = float(ndtri(probability))
@@ -67,6 +80,7 @@ class EvaluationReport:
     """All a gate may look at. Metrics map a name to an estimate; a metric that could not be computed is absent.
 
     ``rows`` and ``clusters`` are the golden set's size: ``clusters`` counts the entities whose rows belong together.
+    ``measured`` has what gates had measured, as JSON values by the gate's name.
     """
 
     product: str
@@ -79,6 +93,7 @@ class EvaluationReport:
     candidate_metrics: Mapping[str, Estimate] = field(default_factory=dict)
     champion_metrics: Mapping[str, Estimate] = field(default_factory=dict)
     comparisons: Mapping[str, Comparison] = field(default_factory=dict)
+    measured: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def digest(self) -> Digest:

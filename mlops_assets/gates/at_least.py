@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from math import isfinite
 
 from mlops_assets.evaluation.report import EvaluationReport
-from mlops_assets.gates.gate import Judgement, Verdict
+from mlops_assets.gates.gate import NOTHING, Judgement, Known, Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,7 @@ class AtLeast:
         """Return what is wrong with the declaration, one sentence each."""
         return [] if isfinite(self.floor) else [f"{self.name}: floor is {self.floor}, must be a finite number"]
 
-    def judge(self, report: EvaluationReport) -> Judgement:
+    def judge(self, report: EvaluationReport, known: Known = NOTHING) -> Judgement:
         """Decide by where the interval lies."""
         return _judge_limit(report, self.metric, self.floor, sign=1, words="at least")
 
@@ -58,7 +58,7 @@ class AtMost:
         """Return what is wrong with the declaration, one sentence each."""
         return [] if isfinite(self.ceiling) else [f"{self.name}: ceiling is {self.ceiling}, must be a finite number"]
 
-    def judge(self, report: EvaluationReport) -> Judgement:
+    def judge(self, report: EvaluationReport, known: Known = NOTHING) -> Judgement:
         """Decide by where the interval lies."""
         return _judge_limit(report, self.metric, self.ceiling, sign=-1, words="at most")
 

@@ -1,67 +1,46 @@
 """A gate for what must not get worse while something else gets better."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from mlops_assets.evaluation.report import EvaluationReport
-from mlops_assets.gates.comparing import (
-    MINIMUM_CLUSTERS,
-    evidence_of,
-    find_comparison,
-    find_level_faults,
-    find_needed,
-    is_positive,
-)
-from mlops_assets.gates.gate import Judgement, Verdict
+from mlops_assets.evaluation.report import Comparison
+from mlops_assets.gates.comparing import ComparingGate, is_positive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NonInferior:
+class NonInferior(ComparingGate):
     """Pass a candidate that is worse than the champion on ``metric`` by less than ``margin``, shown at ``alpha``.
 
-    ``PASSED`` when the one-sided lower bound of the gain lies above ``-margin``, or there is no champion. A loss that
-    is real but smaller than the margin passes: that is what a margin means. ``FAILED`` when that is not shown and the
-    candidate is significantly worse than the champion. Else ``INCONCLUSIVE``, with the number of clusters that would
-    show it with probability ``power`` for a candidate just as good as the champion.
+    ``PASSED`` when the one-sided lower bound of the gain reaches ``-margin`` on a golden set large enough to show that
+    with probability ``power`` for a candidate just as good as the champion, or there is no champion. A loss that is
+    real but smaller than the margin passes: that is what a margin means. ``FAILED`` when that is not shown and the
+    candidate is significantly worse. Else ``INCONCLUSIVE``, with the number of clusters that would tell.
     """
 
-    metric: str
     margin: float
-    alpha: float = 0.05
-    power: float = 0.8
-    minimum_clusters: int = MINIMUM_CLUSTERS
+
+    promise: ClassVar[str] = "non_inferior"
 
     @property
-    def name(self) -> str:
-        """``non_inferior_<metric>``."""
-        return f"non_inferior_{self.metric}"
-
-    @property
-    def metrics(self) -> frozenset[str]:
-        """The one metric it reads."""
-        return frozenset({self.metric})
+    def effect(self) -> float:
+        """The margin: how far from the loss that matters an equal candidate lies."""
+        return self.margin
 
     def faults(self) -> list[str]:
         """Return what is wrong with the declaration, one sentence each."""
-        found = find_level_faults(self.name, alpha=self.alpha, power=self.power, minimum_clusters=self.minimum_clusters)
+        found = ComparingGate.faults(self)
         if not is_positive(self.margin):
             found.append(f"{self.name}: margin is {self.margin}, must be a finite number above 0")
         return found
 
-    def judge(self, report: EvaluationReport) -> Judgement:
-        """Decide by where the one-sided bounds lie."""
-        found = find_comparison(report, self.metric, self.minimum_clusters)
-        if isinstance(found, Judgement):
-            return found
-        needed = find_needed(
-            found, report, effect=self.margin, alpha=self.alpha, power=self.power, minimum=self.minimum_clusters
-        )
-        evidence = evidence_of(found, report, metric=self.metric, alpha=self.alpha)
-        evidence |= {"margin": self.margin, "needed": needed, "power": self.power}
-        lower, upper = found.lower(self.alpha), found.upper(self.alpha)
-        reason = f"{self.metric} gained {found.gain:+.4g}, at least {lower:+.4g}, must stay above {-self.margin:+.4g}"
-        if lower > -self.margin:
-            return Judgement(Verdict.PASSED, reason, evidence)
-        if upper < 0:
-            return Judgement(Verdict.FAILED, f"{reason}: it is worse than the champion", evidence)
-        clusters = f"{needed} clusters would show it, the golden set has {report.clusters}"
-        return Judgement(Verdict.INCONCLUSIVE, f"{reason}; {clusters}", evidence)
+    def p_value(self, comparison: Comparison) -> float:
+        """Return the p-value of "it is worse by the margin or more"."""
+        return comparison.p_beyond(-self.margin)
+
+    def contrary(self, comparison: Comparison, alpha: float) -> str | None:
+        """Return that it is worse, if that was shown."""
+        return "it is worse than the champion" if comparison.upper(alpha) < 0 else None
+
+    def _reason(self, found: Comparison, level: float) -> str:
+        lower = f"at least {found.lower(level):+.4g} at {level:.3g}"
+        return f"{self.metric} gained {found.gain:+.4g}, {lower}, must stay above {-self.margin:+.4g}"

@@ -27,17 +27,27 @@ class Kind(StrEnum):
     CANDIDATE_REGISTERED = "candidate_registered"
     # candidate, equal, stages: [{stage, recorded, found}], environment: {recorded, found}, run_id
     REPRODUCED = "reproduced"
+    # golden (digest), version, rows, since, until (event times), previous (digest, or null), kept_share (the share of
+    # its rows that were in the previous one), why, run_id
+    GOLDEN_PINNED = "golden_pinned"
+    GOLDEN_RENEWED = "golden_renewed"  # golden (the digest that may be replaced, or null), by, why
+    POLICY_CHANGED = "policy_changed"  # policy (the declaration as JSON), digest, previous (digest, or null), changes
     # candidate, champion (or null), report (digest), verdict, judgements: [{gate, verdict, reason, evidence}],
-    # evaluation (the report itself, with the golden set's digest), run_id
+    # evaluation (the report itself, with the golden set's digest), policy (digest, or null), views (digests by name),
+    # use (how often the golden set was used against this champion by now), run_id
     JUDGED = "judged"
     APPROVED = "approved"  # candidate, by, why
     REJECTED = "rejected"  # candidate, by, why
     # release, candidate, version, features, champion (or null), judged (sequence), strategy, rollout
     RELEASED = "released"
-    ROLLOUT_MOVED = "rollout_moved"  # release, verdict, reason, evidence, rollout
+    # release, verdict, reason, evidence (all that the analysis saw), analysis (its declaration as JSON), rollout
+    ROLLOUT_MOVED = "rollout_moved"
     ROLLED_BACK = "rolled_back"  # release (null once it is completed), to (a digest), by, why
     DRIFT_FOUND = "drift_found"  # window, columns, report
     PERFORMANCE_FELL = "performance_fell"  # window, metric, report
+    PARITY_MEASURED = (
+        "parity_measured"  # view, definition (the view's digest), report (digest), parity (the report), run_id
+    )
     RETRAINING_REQUESTED = "retraining_requested"  # reason, cause (sequence of the entry that caused it, or null)
 
 

@@ -4,7 +4,7 @@ The deployment is where a rollout step and a rollback happen too: its config say
 ledger first, on the state it was decided on, and then reconciled.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 import dagster as dg
@@ -12,15 +12,21 @@ import dagster as dg
 from mlops_assets.data.plot import inline_png
 from mlops_assets.errors import LedgerConflict, ReleaseRefused
 from mlops_assets.evaluation.report import EvaluationReport
+from mlops_assets.gates.approved import Approved
+from mlops_assets.gates.error_control import ErrorControl
 from mlops_assets.gates.gate import Gate, Verdict
 from mlops_assets.gates.panel import judge_all
 from mlops_assets.ledger.canonical import Digest, digest_of
+from mlops_assets.ledger.declared import declared_json
 from mlops_assets.ledger.entry import Entry, Kind, Ledger
 from mlops_assets.ledger.state import ProductState, fold
 from mlops_assets.release.decide import decide_release, decide_step, desired_plan, release_body, rollback_body
-from mlops_assets.release.live import LiveAnalysis, LiveEvidence, LiveVerdict
+from mlops_assets.release.live import LiveAnalysis, LiveEvidence
+from mlops_assets.release.live_verdict import LiveVerdict
+from mlops_assets.release.plots import plot_latency, plot_segments, plot_sequence, plot_traffic
 from mlops_assets.release.reconcile import reconcile
 from mlops_assets.release.rollout import RolloutStrategy
+from mlops_assets.release.sample_ratio import shares_of
 from mlops_assets.release.target import ServingTarget
 from mlops_assets.training.registry import ModelRegistry
 
@@ -48,10 +54,14 @@ def build_release_asset(
     strategy: RolloutStrategy,
     *,
     approvals_needed: int = 0,
+    errors: ErrorControl | None = None,
+    views: Mapping[str, Digest] | None = None,
     owners: Sequence[str] = (),
 ) -> dg.AssetsDefinition:
     """Return the asset ``[product, release]``: asks the gates again, decides, and records the release.
 
+    The gates see what became known since they judged; ``views`` are the product's, digests by name. Where people must
+    approve, that is one more gate.
     ``ReleaseRefused`` says why not. Two releases at once: one is recorded, the other decides anew and is refused.
     """
 
@@ -69,7 +79,17 @@ def build_release_asset(
     ) -> dg.MaterializeResult[Any]:
         try:
             entry = _decided_anew(
-                context, lambda: _release(ledger, product, config.candidate, gates, strategy, approvals_needed)
+                context,
+                lambda: _release(
+                    ledger,
+                    product,
+                    config.candidate,
+                    gates=[*gates, *([Approved(people=approvals_needed)] if approvals_needed else [])],
+                    strategy=strategy,
+                    approvals_needed=approvals_needed,
+                    errors=errors or ErrorControl(),
+                    views=views or {},
+                ),
             )
         except LedgerConflict as conflict:
             raise ReleaseRefused(f"{product}: not released, other decisions came first twice: {conflict}") from conflict
@@ -93,11 +113,15 @@ def _release(
     ledger: Ledger,
     product: str,
     candidate: Digest | None,
+    *,
     gates: Sequence[Gate],
     strategy: RolloutStrategy,
     approvals_needed: int,
+    errors: ErrorControl,
+    views: Mapping[str, Digest],
 ) -> Entry:
-    state = fold(ledger.entries(product))
+    entries = ledger.entries(product)
+    state = fold(entries)
     judged = max(state.judged.values(), key=lambda entry: entry.sequence, default=None)
     chosen = candidate or (judged.body["candidate"] if judged else None)
     if chosen is None or chosen not in state.judged:
@@ -105,11 +129,12 @@ def _release(
     report = EvaluationReport.from_json(state.judged[chosen].body["evaluation"])
     if report.candidate != chosen:
         raise ReleaseRefused(f"{product}: asked for {chosen}, but its evaluation is of {report.candidate}")
-    verdict = judge_all(gates, report).verdict
-    decision = decide_release(state, chosen, verdict_now=verdict, approvals_needed=approvals_needed)
+    panel = judge_all(gates, report, errors.known(gates, report, entries=entries, views=views))
+    decision = decide_release(state, chosen, verdict_now=panel.verdict, approvals_needed=approvals_needed)
     if not decision.release:
-        raise ReleaseRefused(f"{product}: {chosen} is not released: {decision.reason}")
-    body = release_body(state, chosen, strategy)
+        said = f" ({panel.objections})" if panel.objections else ""
+        raise ReleaseRefused(f"{product}: {chosen} is not released: {decision.reason}{said}")
+    body = release_body(state, chosen, strategy) | {"judgements": panel.to_json()}
     return ledger.append(product, Kind.RELEASED, body, actor=ACTOR, expected=state.last_sequence)
 
 
@@ -179,34 +204,55 @@ def _step(
     evidence: LiveEvidence,
 ) -> dict[str, Any]:
     """Judge the running rollout and record its next step; nothing is recorded when it stays where it is."""
-    state = fold(ledger.entries(product))
-    found = live_verdict(state, product, analysis, evidence)
+    entries = ledger.entries(product)
+    state = fold(entries)
+    found = live_verdict(state, product, analysis, evidence, entries=entries)
     if found is None or state.running is None:
         context.log.info(f"{product}: no rollout is under way")
         return {}
     context.log.info(f"{product}: {found.verdict.value}, {found.reason}")
-    moved = decide_step(state.running, strategy, found.verdict)
-    if found.verdict is not Verdict.INCONCLUSIVE:
+    moved = decide_step(state.running, strategy, found.verdict, gave_up=found.gave_up)
+    if found.verdict is not Verdict.INCONCLUSIVE or found.gave_up:
         body = {
             "release": state.running.release,
             "verdict": found.verdict.value,
             "reason": found.reason,
             "evidence": found.to_json(),
+            "analysis": declared_json(analysis),
             "rollout": moved.to_json(),
         }
         ledger.append(product, Kind.ROLLOUT_MOVED, body, actor="live-analysis", expected=state.last_sequence)
-    return {
+    return _live_facts(found, analysis)
+
+
+def _live_facts(found: LiveVerdict, analysis: LiveAnalysis) -> dict[str, Any]:
+    """Return what a look found, as metadata; what was not declared, or not served yet, is left out."""
+    facts: dict[str, Any] = {
         "live_verdict": found.verdict.value,
         "live_reason": found.reason,
         "live_gain": found.gain,
-        "confidence_sequence": dg.MetadataValue.md(inline_png(_sequence_plot(found, analysis))),
+        "confidence_sequence": dg.MetadataValue.md(inline_png(plot_sequence(found, analysis))),
     }
+    if found.breaches:
+        head = "| guardrail | breaches | requests | allowed | log evidence |\n| --- | --- | --- | --- | --- |\n"
+        rows = (f"| {b.name} | {b.breaches} | {b.requests} | {b.allowed:.3g} | {b.log_e:.2f} |" for b in found.breaches)
+        facts["guardrails"] = dg.MetadataValue.md(head + "\n".join(rows))
+    if found.segments:
+        facts["segments"] = dg.MetadataValue.md(inline_png(plot_segments(found, analysis)))
+    if found.latency:
+        facts["latency"] = dg.MetadataValue.md(inline_png(plot_latency(found)))
+    if found.ratio:
+        facts["sample_ratio"] = f"{found.ratio.candidate} of {found.ratio.entities}, expected {found.ratio.expected:g}"
+    return facts
 
 
 def live_verdict(
-    state: ProductState, product: str, analysis: LiveAnalysis, evidence: LiveEvidence
+    state: ProductState, product: str, analysis: LiveAnalysis, evidence: LiveEvidence, *, entries: Sequence[Entry]
 ) -> LiveVerdict | None:
-    """Return the verdict on the rollout under way, ``None`` when there is none or nothing to compare it with."""
+    """Return the verdict on the rollout under way, ``None`` when there is none or nothing to compare it with.
+
+    ``entries`` are the product's: they say since when the candidate has had which share of traffic.
+    """
     running = state.running
     if running is None or state.champion is None:
         return None
@@ -217,6 +263,7 @@ def live_verdict(
         champion=state.champion.digest,
         since=running.released.at,
         step_began=running.step_began.at,
+        shares=shares_of(entries, running.release),
     )
 
 
@@ -230,47 +277,5 @@ def _deployment_facts(state: ProductState, changes: Sequence[str], entries: Sequ
         "phase": state.rollout.phase if state.rollout else "nothing released",
         "champion": state.champion.digest if state.champion else "none",
         "changes": dg.MetadataValue.md("\n".join(f"- {change}" for change in changes) or "none"),
-        "traffic_over_time": dg.MetadataValue.md(inline_png(_traffic_plot(entries))),
+        "traffic_over_time": dg.MetadataValue.md(inline_png(plot_traffic(entries))),
     }
-
-
-def _traffic_plot(entries: Sequence[Entry]) -> Any:
-    """Draw the percent of each version after every entry."""
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-    from matplotlib.figure import Figure
-
-    states: list[ProductState] = []
-    for entry in entries:
-        states.append(fold([entry], states[-1] if states else None))
-    times: Any = [entry.at for entry in entries]
-    figure = Figure(figsize=(6, 2.2))
-    axes = figure.add_subplot()
-    for digest in dict.fromkeys(digest for state in states for digest in state.weights):
-        axes.step(times, [state.weights.get(digest, 0) for state in states], where="post", label=digest[7:15])
-    axes.set_ylabel("% of traffic")
-    axes.spines[["top", "right"]].set_visible(False)
-    if states and states[-1].weights:
-        axes.legend(fontsize=7, frameon=False)
-    if times:
-        locator: Any = AutoDateLocator()  # type: ignore[no-untyped-call]
-        axes.xaxis.set_major_locator(locator)
-        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
-    return figure
-
-
-def _sequence_plot(found: LiveVerdict, analysis: LiveAnalysis) -> Any:
-    """Draw the confidence sequence of the mean gain over the units."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 2.5))
-    axes = figure.add_subplot()
-    if found.series:
-        units, gain, low, high = zip(*found.series, strict=True)
-        axes.fill_between(units, low, high, color="#4f46e5", alpha=0.15, linewidth=0)
-        axes.plot(units, gain, color="#4f46e5")
-    axes.axhline(0, color="#888", linewidth=0.8)
-    axes.axhline(-analysis.margin, color="#dc2626", linewidth=0.8, linestyle="--")
-    axes.set_xlabel("entities")
-    axes.set_ylabel(f"gain in {analysis.metric}")
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure

@@ -27,8 +27,8 @@ class BlueGreen:
 
     def advance(self, rollout: Rollout, verdict: Verdict) -> Rollout:
         """Return the switch, the retreat, or the same."""
-        if rollout.phase is not Phase.RUNNING or verdict is Verdict.INCONCLUSIVE:
-            return rollout
-        if verdict is Verdict.FAILED:
+        if rollout.phase is Phase.RUNNING and verdict is Verdict.FAILED:
             return stopped(rollout)
+        if rollout.phase is not Phase.RUNNING or verdict is not Verdict.PASSED:
+            return rollout
         return replace(rollout, percent=100, step=rollout.step + 1, phase=Phase.COMPLETED)

@@ -40,10 +40,10 @@ class Canary:
 
         The next step is the first percent above the present one, so a declaration that changed meanwhile is no trap.
         """
-        if rollout.phase is not Phase.RUNNING or verdict is Verdict.INCONCLUSIVE:
-            return rollout
-        if verdict is Verdict.FAILED:
+        if rollout.phase is Phase.RUNNING and verdict is Verdict.FAILED:
             return stopped(rollout)
+        if rollout.phase is not Phase.RUNNING or verdict is not Verdict.PASSED:
+            return rollout
         percent = next((percent for percent in self.percents if percent > rollout.percent), 100)
         phase = Phase.COMPLETED if percent == 100 else Phase.RUNNING
         return replace(rollout, percent=percent, step=rollout.step + 1, phase=phase)

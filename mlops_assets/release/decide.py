@@ -12,7 +12,7 @@ from mlops_assets.ledger.canonical import Digest, digest_of
 from mlops_assets.ledger.entry import Entry
 from mlops_assets.ledger.state import LiveRollout, ProductState
 from mlops_assets.release.plan import TrafficPlan
-from mlops_assets.release.rollout import Phase, Rollout, RolloutStrategy
+from mlops_assets.release.rollout import Phase, Rollout, RolloutStrategy, stopped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +54,8 @@ def _refusal(state: ProductState, candidate: Digest, verdict_now: Verdict, appro
             f"the gates said {judged.body['verdict']} (entry {judged.sequence})",
         ),
         (judged.body["champion"] != champion, "it was judged against another champion; evaluate it again"),
-        (verdict_now is not Verdict.PASSED, f"asked again, the gates say {verdict_now.value}"),
         (approvals < approvals_needed, f"it has {approvals} of {approvals_needed} approvals since"),
+        (verdict_now is not Verdict.PASSED, f"asked again, the gates say {verdict_now.value}"),
     ]
     return next((reason for holds, reason in reasons if holds), None)
 
@@ -76,10 +76,13 @@ def release_body(state: ProductState, candidate: Digest, strategy: RolloutStrate
     }
 
 
-def decide_step(rollout: LiveRollout, strategy: RolloutStrategy, verdict: Verdict) -> Rollout:
-    """Return where the rollout goes with ``verdict``; the same place means that there is nothing to record."""
+def decide_step(rollout: LiveRollout, strategy: RolloutStrategy, verdict: Verdict, *, gave_up: bool = False) -> Rollout:
+    """Return where the rollout goes with ``verdict``; the same place means that there is nothing to record.
+
+    An analysis that ``gave_up`` ends it: what was not shown in time is not promoted.
+    """
     now = Rollout(percent=rollout.percent, step=rollout.step, phase=Phase(rollout.phase))
-    return strategy.advance(now, verdict)
+    return stopped(now) if gave_up and verdict is Verdict.INCONCLUSIVE else strategy.advance(now, verdict)
 
 
 def rollback_body(state: ProductState, *, by: str, why: str) -> dict[str, Any]:
@@ -101,7 +104,8 @@ def rollback_body(state: ProductState, *, by: str, why: str) -> dict[str, Any]:
 
 def desired_plan(state: ProductState) -> TrafficPlan:
     """Return the traffic plan that the state asks for."""
-    return TrafficPlan(weights=state.weights, mirrors=state.mirrors, features=state.features)
+    champion = state.champion.digest if state.champion else None
+    return TrafficPlan(weights=state.weights, mirrors=state.mirrors, features=state.features, champion=champion)
 
 
 def desired_aliases(state: ProductState) -> dict[str, Digest]:

@@ -2,19 +2,26 @@
 
 While a rollout runs, every request is scored by both versions, so each gives a *paired* difference of losses. Requests
 of one entity belong together, so the unit is the entity: the mean gain over its first ``outcomes_per_unit`` outcomes,
-clipped to ±``bound``. Two bets run over the units in the order they became complete, from the rollout's beginning:
+clipped to ±``bound``. Bets run over the units in the order they became complete, from the rollout's beginning:
 
 * harm: against "the candidate is not worse" (mean gain ≥ 0); won, the verdict is ``FAILED``;
-* safety: against "it is worse by ``margin`` or more" (mean gain ≤ −margin); won, the verdict is ``PASSED``.
+* safety: against "it is worse by ``margin`` or more" (mean gain ≤ −margin), or, where it must be ``better``, against
+  "it is no better" (mean gain ≤ 0); won, the verdict is ``PASSED``;
+* in each of ``segments``: against "it loses less than ``margin`` here"; won, the verdict is ``FAILED``;
+* for each of ``guardrails``: against "it holds"; won, the verdict is ``FAILED``.
 
-Each is wrong with probability ``alpha`` at most, however often one looks (``betting.py``). Harm that was proved stays
-proved, so the answer does not hang on when one looked; safety must hold now. The claim is about the mean of clipped
-gains of entities that give outcomes: a narrow ``bound`` hides rare disasters.
+The bets that fail a candidate share ``alpha`` evenly, so that a good one is stopped at rate ``alpha`` at most by all of
+them together; safety is wrong at rate ``alpha`` at most; both however often one looks (``betting.py``). Harm that was
+proved stays proved, so the answer does not hang on when one looked; safety must hold now. The claims are about the mean
+of clipped gains of entities that give outcomes: a narrow ``bound`` hides rare disasters. Where traffic is not shared as
+planned (``sample_ratio.py``), nothing passes. After ``give_up_after`` without a verdict the rollout ends: doubt does
+not promote, and does not stay for ever.
 """
 
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import polars as pl
@@ -22,13 +29,17 @@ import polars as pl
 from mlops_assets.gates.gate import Verdict
 from mlops_assets.ledger.canonical import Digest, digest_of
 from mlops_assets.release.betting import Floats, confidence_sequence, log_capital_above, log_capital_below
+from mlops_assets.release.comparing import first_line, watch_all
+from mlops_assets.release.guardrails import Breach, Guardrail, expression_faults, first_breached, flat
+from mlops_assets.release.latency import LatencySequence, latency_sequences
+from mlops_assets.release.live_units import LOSSES, matured, paired_gains, units_of
+from mlops_assets.release.live_verdict import LiveVerdict, Segment
+from mlops_assets.release.sample_ratio import SampleRatio, Share, sample_ratio
 
-_SQUARED_ERROR = (pl.col("score") - pl.col("label")) ** 2
-LOSSES = {
-    "brier": _SQUARED_ERROR,
-    "squared_error": _SQUARED_ERROR,
-    "absolute_error": (pl.col("score") - pl.col("label")).abs(),
-}
+RATIO_ALPHA = 0.001
+"""The error rate of a sample-ratio mismatch: a false alarm holds a rollout up, so it must be rare."""
+
+SERIES_POINTS = 400
 
 
 class LiveEvidence(Protocol):
@@ -42,42 +53,13 @@ class LiveEvidence(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LiveVerdict:
-    """What the analysis found. Gains are in units of the loss, positive is better; ``series`` has a point a unit."""
-
-    verdict: Verdict
-    reason: str
-    units: int
-    exposed_requests: int
-    gain: float
-    low: float
-    high: float
-    log_e_harm: float
-    log_e_safe: float
-    values: Digest
-    series: tuple[tuple[float, ...], ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the evidence as a JSON value; the series as (units, gain, low, high)."""
-        return {
-            "units": self.units,
-            "exposed_requests": self.exposed_requests,
-            "gain": self.gain,
-            "low": self.low,
-            "high": self.high,
-            "log_e_harm": self.log_e_harm,
-            "log_e_safe": self.log_e_safe,
-            "values": self.values,
-            "series": [list(point) for point in self.series],
-        }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class LiveAnalysis:
     """How a candidate is judged on live traffic.
 
     ``label`` is a Polars SQL expression over ``outcome``. A step passes only after ``minimum_units`` entities became
-    complete since it began, so that each share of traffic is really tried.
+    complete since it began, so that each share of traffic is really tried. With ``matured_after`` only predictions that
+    old count, with the outcome that came in that time, or ``silent_outcome`` where none did. ``segments`` are Polars
+    SQL conditions over inputs and features. A ``dry_run`` is shown and decides nothing.
     """
 
     metric: str = "brier"
@@ -87,6 +69,20 @@ class LiveAnalysis:
     alpha: float = 0.05
     outcomes_per_unit: int = 20
     minimum_units: int = 5
+    promise: Literal["not_worse", "better"] = "not_worse"
+    matured_after: timedelta | None = None
+    silent_outcome: float | None = None
+    give_up_after: timedelta | None = None
+    guardrails: tuple[Guardrail, ...] = ()
+    segments: tuple[str, ...] = ()
+    settle: timedelta = timedelta(seconds=30)
+    latency_quantiles: tuple[float, ...] = (0.5, 0.99)
+    dry_run: bool = False
+
+    @property
+    def harm_alpha(self) -> float:
+        """The error rate of each bet that fails a candidate: they share ``alpha``."""
+        return self.alpha / (1 + len(self.guardrails) + len(self.segments))
 
     def faults(self) -> list[str]:
         """Return what is wrong with the declaration, one sentence each."""
@@ -99,6 +95,25 @@ class LiveAnalysis:
             found.append(f"alpha must lie between 0 and 0.5, found {self.alpha}")
         if self.outcomes_per_unit < 1 or self.minimum_units < 1:
             found.append("outcomes_per_unit and minimum_units must be at least 1")
+        return found + self._faults_of_parts()
+
+    def _faults_of_parts(self) -> list[str]:
+        found = [fault for guardrail in self.guardrails for fault in guardrail.faults()]
+        names = [guardrail.name for guardrail in self.guardrails]
+        found += [
+            f"the guardrail {name!r} is declared twice" for name in sorted({n for n in names if names.count(n) > 1})
+        ]
+        found += [fault for where in self.segments for fault in expression_faults("segment", where)]
+        for name in ("matured_after", "give_up_after"):
+            value: timedelta | None = getattr(self, name)
+            if value is not None and value <= timedelta(0):
+                found.append(f"{name} must be positive, found {value}")
+        if self.silent_outcome is not None and self.matured_after is None:
+            found.append("silent_outcome needs matured_after: without it nobody knows when silence is an answer")
+        if any(not 0 < quantile < 1 for quantile in self.latency_quantiles):
+            found.append(f"latency_quantiles must lie between 0 and 1, found {self.latency_quantiles}")
+        if self.promise not in {"not_worse", "better"}:
+            found.append(f"promise is {self.promise!r}, must be 'not_worse' or 'better'")
         return found
 
     def analyse(
@@ -110,98 +125,191 @@ class LiveAnalysis:
         champion: Digest,
         since: datetime,
         step_began: datetime,
+        now: datetime | None = None,
+        shares: Sequence[Share] = (),
     ) -> LiveVerdict:
-        """Return the verdict on all that was served ``since`` the rollout began."""
-        answers = evidence.predictions(product).filter(pl.col("at") >= since)
-        gains = self._paired_gains(answers, evidence.mirrors(product), candidate, champion)
-        units = self._units(gains)
-        exposed = answers.filter(pl.col("version") == candidate).height
-        fresh = units.filter(pl.col("complete_at") >= step_began).height
-        return self.judge(units["gain"].to_numpy(), exposed=exposed, fresh=fresh)
+        """Return the verdict on all that was served ``since`` the rollout began, looked at ``now``.
 
-    def judge(self, gains: Floats, *, exposed: int = 0, fresh: int | None = None) -> LiveVerdict:
-        """Return the verdict on the units' mean ``gains``, in the order of their completion.
+        ``shares`` say since when the candidate has had which share of traffic.
+        """
+        now = now or datetime.now(UTC)
+        answers = evidence.predictions(product).filter(pl.col("at") >= since)
+        ripe = matured(answers, after=self.matured_after, silent_outcome=self.silent_outcome, now=now)
+        both = {"candidate": candidate, "champion": champion}
+        mirrors = evidence.mirrors(product)
+        gains = paired_gains(ripe, mirrors, metric=self.metric, label=self.label, **both)
+        units = units_of(gains, self.outcomes_per_unit)
+        breaches, unreadable = watch_all(self.guardrails, answers, mirrors, **both)
+        found = self.judge(
+            units["gain"].to_numpy(),
+            exposed=answers.filter(pl.col("version") == candidate).height,
+            fresh=units.filter(pl.col("complete_at") >= step_began).height,
+            breaches=breaches,
+            segments=self._segments(answers, gains, unreadable),
+            unreadable=unreadable,
+            ratio=sample_ratio(answers, shares, settle=self.settle, **both) if shares else None,
+            latency=latency_sequences(answers, self.latency_quantiles, self.alpha, **both),
+        )
+        return self._in_time(found, since, now)
+
+    def judge(
+        self,
+        gains: Floats,
+        *,
+        exposed: int = 0,
+        fresh: int | None = None,
+        breaches: Sequence[Breach] = (),
+        segments: Sequence[Segment] = (),
+        ratio: SampleRatio | None = None,
+        latency: Sequence[LatencySequence] = (),
+        unreadable: Sequence[str] = (),
+    ) -> LiveVerdict:
+        """Return the verdict on the units' mean ``gains``, in the order of their completion, and on all else seen.
 
         ``fresh`` is how many of them became complete in the present step; all by default.
         """
-        values = np.clip(np.asarray(gains, dtype=float), -self.bound, self.bound) / self.bound
-        if np.isnan(values).any():
+        clipped = np.clip(np.asarray(gains, dtype=float), -self.bound, self.bound)
+        if np.isnan(clipped).any():
             raise ValueError("a unit's gain is no number; nothing can be said of it")
-        if not len(values):
-            reason = f"no entity has {self.outcomes_per_unit} outcomes yet"
-            none = digest_of([])
-            return LiveVerdict(
-                verdict=Verdict.INCONCLUSIVE, reason=reason, units=0, exposed_requests=exposed, gain=0.0,
-                low=-self.bound, high=self.bound, log_e_harm=0.0, log_e_safe=0.0, values=none,
-            )  # fmt: skip
-        harm = log_capital_below(values, 0.0).max()
-        safe = log_capital_above(values, -self.margin / self.bound)[-1]
-        low, high = confidence_sequence(values, self.alpha)
-        means = np.cumsum(values) / np.arange(1, len(values) + 1)
-        series = tuple(
-            (n + 1, *(round(float(x[n]) * self.bound, 6) for x in (means, low, high))) for n in range(len(values))
-        )
-        verdict, reason = self._decide(harm, safe, len(values) if fresh is None else fresh)
-        _, gain, lowest, highest = series[-1]
+        values = np.round(clipped / self.bound, 6)  # as the ledger keeps them, so that a replay sees the same
+        count = len(values) if fresh is None else fresh
+        harmed = log_capital_below(values, 0.0)
+        harm = float(harmed.max()) if len(values) else 0.0
+        proved = log_capital_above(values, 0.0 if self.promise == "better" else -self.margin / self.bound)
+        safe = float(proved[-1]) if len(values) else 0.0
+        verdict, reason = self._decide(len(values), harm, safe, count, breaches, segments, ratio)
+        if unreadable and verdict is Verdict.PASSED:
+            verdict, reason = Verdict.INCONCLUSIVE, f"not all could be looked at: {'; '.join(unreadable)}"
+        series = self._series(values)
+        _, gain, low, high = series[-1] if series else (0, 0.0, -self.bound, self.bound)
+        told = f"{reason} (gain {gain:+.4f} in [{low:+.4f}, {high:+.4f}], {len(values)} entities)"
         return LiveVerdict(
-            verdict=verdict,
-            reason=f"{reason} (gain {gain:+.4f} in [{lowest:+.4f}, {highest:+.4f}], {len(values)} entities)",
+            verdict=Verdict.INCONCLUSIVE if self.dry_run else verdict,
+            reason=f"dry run, would be {verdict.value}: {told}" if self.dry_run else told if len(values) else reason,
             units=len(values),
             exposed_requests=exposed,
             gain=gain,
-            low=lowest,
-            high=highest,
-            log_e_harm=round(float(harm), 6),
-            log_e_safe=round(float(safe), 6),
-            values=digest_of([round(float(value), 12) for value in values]),
+            low=low,
+            high=high,
+            log_e_harm=round(harm, 6),
+            log_e_safe=round(safe, 6),
+            values=digest_of([float(value) for value in values]),
             series=series,
+            gains=tuple(float(value) for value in values),
+            fresh=count,
+            breaches=tuple(breaches),
+            segments=tuple(segments),
+            ratio=ratio,
+            would_be=verdict.value if self.dry_run else None,
+            decided_at={
+                Verdict.FAILED: _first(harmed, self.harm_alpha),
+                Verdict.PASSED: _first(proved, self.alpha),
+            }.get(verdict),
+            latency=tuple(latency),
+            unreadable=tuple(unreadable),
         )
 
-    def _decide(self, harm: float, safe: float, fresh: int) -> tuple[Verdict, str]:
-        needed = np.log(1 / self.alpha)
-        if harm >= needed:
-            return Verdict.FAILED, f"worse on {self.metric}"
-        if safe < needed:
-            return (
-                Verdict.INCONCLUSIVE,
-                f"not yet known whether {self.metric} is within {self.margin} of the champion's",
+    def replay(self, evidence: Mapping[str, Any]) -> LiveVerdict:
+        """Return the verdict on evidence as ``LiveVerdict.to_json`` wrote it: the same as it was then."""
+        ratio = evidence["sample_ratio"]
+        found = self.judge(
+            np.array(evidence["gains"]) * self.bound,
+            exposed=evidence["exposed_requests"],
+            fresh=evidence["fresh"],
+            breaches=[Breach(**breach) for breach in evidence["guardrails"]],
+            segments=[Segment(**segment) for segment in evidence["segments"]],
+            ratio=SampleRatio(**ratio) if ratio else None,
+            unreadable=evidence["unreadable"],
+            latency=[LatencySequence.from_json(sequence) for sequence in evidence["latency"]],
+        )
+        return self._given_up(found) if evidence["gave_up"] else found
+
+    def _decide(
+        self,
+        units: int,
+        harm: float,
+        safe: float,
+        fresh: int,
+        breaches: Sequence[Breach],
+        segments: Sequence[Segment],
+        ratio: SampleRatio | None,
+    ) -> tuple[Verdict, str]:
+        if harmed := self._harm(harm, breaches, segments):
+            return Verdict.FAILED, harmed
+        if ratio is not None and ratio.is_mismatch(RATIO_ALPHA):
+            shared = (
+                f"{ratio.candidate} of {ratio.entities} entities came to the candidate, expected {ratio.expected:.0f}"
             )
+            return Verdict.INCONCLUSIVE, f"traffic is not shared as planned: {shared}; look at the router"
+        if not units:
+            return Verdict.INCONCLUSIVE, f"no entity has {self.outcomes_per_unit} outcomes yet"
+        better = self.promise == "better"
+        if safe < np.log(1 / self.alpha):
+            wanted = "better than" if better else f"within {self.margin} of"
+            return Verdict.INCONCLUSIVE, f"not yet known whether {self.metric} is {wanted} the champion's"
         if fresh < self.minimum_units:
             return Verdict.INCONCLUSIVE, f"safe so far, but only {fresh} of {self.minimum_units} entities in this step"
-        return Verdict.PASSED, f"not worse on {self.metric} by {self.margin}"
+        return Verdict.PASSED, f"better on {self.metric}" if better else f"not worse on {self.metric} by {self.margin}"
 
-    def _paired_gains(
-        self, answers: pl.DataFrame, mirrors: pl.DataFrame, candidate: Digest, champion: Digest
-    ) -> pl.DataFrame:
-        """Return (id, entity, outcome_at, gain) of each request that both versions scored, its outcome known.
+    def _harm(self, harm: float, breaches: Sequence[Breach], segments: Sequence[Segment]) -> str | None:
+        needed = np.log(1 / self.harm_alpha)
+        if harm >= needed:
+            return f"worse on {self.metric}"
+        if breach := first_breached(breaches, self.harm_alpha):
+            return f"{breach.name}: {breach.breaches} of {breach.requests} requests, allowed {breach.allowed:.3g}"
+        lost = next((segment for segment in segments if segment.log_e >= needed), None)
+        return f"worse on {self.metric} by {self.margin} where {lost.where}" if lost else None
 
-        A candidate's score that is no number has lost without limit; a champion's says nothing.
-        """
-        known = answers.filter(pl.col("outcome").is_not_null(), pl.col("version").is_in([candidate, champion]))
-        scores = pl.concat([known.select("id", "version", "score"), mirrors.select("id", "version", "score")])
-        label = pl.sql_expr(self.label).cast(pl.Float64).alias("label")
-        labelled = known.select("id", "entity", "outcome_at", label).filter(pl.col("label").is_finite())
-        losses = labelled.join(scores.unique(["id", "version"], keep="first"), on="id", how="inner").select(
-            "id", "entity", "outcome_at", "version", LOSSES[self.metric].alias("loss")
+    def _segments(self, answers: pl.DataFrame, gains: pl.DataFrame, unreadable: list[str]) -> list[Segment]:
+        if not self.segments:
+            return []
+        columns = flat(answers)
+        return [self._segment(columns, gains, where, unreadable) for where in self.segments]
+
+    def _segment(self, columns: pl.DataFrame, gains: pl.DataFrame, where: str, unreadable: list[str]) -> Segment:
+        inside = columns.select("id").clear()
+        try:
+            if columns.height:  # before the first answer nobody knows its inputs and features
+                inside = columns.filter(pl.sql_expr(where).cast(pl.Boolean).fill_null(value=False)).select("id")
+        except pl.exceptions.PolarsError as error:
+            unreadable.append(f"segment {where}: {first_line(error)}")
+        units = units_of(gains.join(inside, on="id", how="semi"), self.outcomes_per_unit)["gain"].to_numpy()
+        values = np.clip(units, -self.bound, self.bound) / self.bound
+        lost = float(log_capital_below(values, -self.margin / self.bound).max()) if len(values) else 0.0
+        gain = round(float(values.mean()) * self.bound, 6) if len(values) else 0.0
+        low, high = confidence_sequence(values, self.harm_alpha)
+        return Segment(
+            where=where,
+            units=len(values),
+            gain=gain,
+            low=round(float(low[-1] if len(values) else -1.0) * self.bound, 6),
+            high=round(float(high[-1] if len(values) else 1.0) * self.bound, 6),
+            log_e=round(lost, 6),
         )
-        ours = losses.filter(pl.col("version") == candidate)
-        theirs = losses.filter(pl.col("version") == champion).select("id", pl.col("loss").alias("champion_loss"))
-        both = ours.join(theirs.filter(pl.col("champion_loss").is_finite()), on="id", how="inner")
-        gain = pl.col("champion_loss") - pl.col("loss")
-        counted = pl.when(pl.col("loss").is_finite()).then(gain).otherwise(float("-inf"))
-        return both.select("id", "entity", "outcome_at", gain=counted)
 
-    def _units(self, gains: pl.DataFrame) -> pl.DataFrame:
-        """Return one row (entity, complete_at, gain) per entity with enough outcomes, in the order of completion."""
-        return (
-            gains.sort("outcome_at", "id")
-            .group_by("entity", maintain_order=True)
-            .head(self.outcomes_per_unit)
-            .group_by("entity", maintain_order=True)
-            .agg(pl.len().alias("outcomes"), pl.col("outcome_at").max().alias("complete_at"), pl.col("gain").mean())
-            .filter(pl.col("outcomes") == self.outcomes_per_unit)
-            .sort("complete_at", "entity")
-        )
+    def _series(self, values: Floats) -> tuple[tuple[float, ...], ...]:
+        """Return (units, gain, low, high) at up to a few hundred looks, the last among them."""
+        if not len(values):
+            return ()
+        low, high = confidence_sequence(values, self.alpha)
+        means = np.cumsum(values) / np.arange(1, len(values) + 1)
+        shown = np.unique(np.linspace(0, len(values) - 1, min(len(values), SERIES_POINTS)).astype(int))
+        return tuple((int(n) + 1, *(round(float(x[n]) * self.bound, 6) for x in (means, low, high))) for n in shown)
+
+    def _in_time(self, found: LiveVerdict, since: datetime, now: datetime) -> LiveVerdict:
+        waits = found.verdict is Verdict.INCONCLUSIVE and not self.dry_run
+        if not waits or self.give_up_after is None or now - since < self.give_up_after:
+            return found
+        return self._given_up(found)
+
+    def _given_up(self, found: LiveVerdict) -> LiveVerdict:
+        return replace(found, gave_up=True, reason=f"gave up after {self.give_up_after}: {found.reason}")
+
+
+def _first(log_capital: Floats, alpha: float) -> int | None:
+    """Return after how many units the bet was won for the first time."""
+    won = log_capital >= np.log(1 / alpha)
+    return int(won.argmax()) + 1 if won.any() else None
 
 
 def _label_faults(label: str) -> list[str]:

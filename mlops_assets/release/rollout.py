@@ -51,7 +51,7 @@ class RolloutStrategy(Protocol):
         """Return the first step; without a champion there is nothing to compare with, and all traffic moves."""
 
     def advance(self, rollout: Rollout, verdict: Verdict) -> Rollout:
-        """Return the next state. A final phase stays; ``INCONCLUSIVE`` stays; ``FAILED`` rolls back."""
+        """Return the next state. A final phase stays; ``FAILED`` rolls back; only ``PASSED`` moves on."""
 
 
 def stopped(rollout: Rollout) -> Rollout:

@@ -14,6 +14,7 @@ from mlops_assets.ledger.state import ProductState, fold
 from mlops_assets.release.assets import live_verdict
 from mlops_assets.release.decide import desired_plan, releasable
 from mlops_assets.release.live import LiveAnalysis, LiveEvidence
+from mlops_assets.release.live_verdict import LiveVerdict
 from mlops_assets.release.reconcile import is_served
 from mlops_assets.release.target import ServingTarget
 
@@ -90,9 +91,10 @@ def build_rollout_sensor(
         serving: dg.ResourceParam[ServingTarget],
     ) -> Answer:
         try:
-            state = fold(ledger.entries(product))
-            found = live_verdict(state, product, analysis, predictions)
-            request = _step(state, found.verdict) if found else None
+            entries = ledger.entries(product)
+            state = fold(entries)
+            found = live_verdict(state, product, analysis, predictions, entries=entries)
+            request = _step(state, found) if found else None
             request = request or _mending(product, state, serving)
         except ServiceUnavailable as error:
             return dg.SkipReason(str(error))
@@ -103,13 +105,13 @@ def build_rollout_sensor(
     return rollout
 
 
-def _step(state: ProductState, verdict: Verdict) -> dg.RunRequest | None:
+def _step(state: ProductState, found: LiveVerdict) -> dg.RunRequest | None:
     running = state.running
-    if running is None or verdict is Verdict.INCONCLUSIVE:
+    if running is None or (found.verdict is Verdict.INCONCLUSIVE and not found.gave_up):
         return None
     return dg.RunRequest(
-        run_key=f"{running.release}:{running.step}:{verdict.value}",
-        tags={"mlops/cause": "live", "mlops/verdict": verdict.value, "mlops/release": running.release},
+        run_key=f"{running.release}:{running.step}:{found.verdict.value}",
+        tags={"mlops/cause": "live", "mlops/verdict": found.verdict.value, "mlops/release": running.release},
     )
 
 

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mlops_assets.errors import EvaluationError
@@ -14,6 +14,7 @@ METRICS = [brier(), log_loss(), accuracy(), roc_auc(), ndcg_at(10), rmse(), mean
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
 @settings(max_examples=8)
 @given(seed=st.integers(0, 10**6), clusters=st.sampled_from([3, 12, 40]))
+@example(seed=2114, clusters=3)  # resamples of one cluster over and over, whose spread is rounding
 def test_exchanging_the_models_mirrors_the_comparison(metric, seed, clusters, drawn):
     data = drawn(np.random.default_rng(seed), clusters=clusters)
     one = compare(data.ours, data.theirs, data.labels, data.clusters, metric, resamples=199)

@@ -7,6 +7,7 @@ import pytest
 
 from mlops_assets.evaluation.comparison import compare, estimate
 from mlops_assets.evaluation.metrics import brier, ndcg_at, roc_auc
+from mlops_assets.evaluation.ranking import average_precision
 
 RUNS, RESAMPLES, ALPHA = 250, 399, 0.05
 
@@ -24,7 +25,9 @@ def simulate(drawn, metric, *, clusters: int, row_level: bool = False, runs: int
 
 
 @pytest.mark.parametrize("clusters", [5, 100])
-@pytest.mark.parametrize("metric", [brier(), roc_auc(), ndcg_at(10)], ids=lambda metric: metric.name)
+@pytest.mark.parametrize(
+    "metric", [brier(), roc_auc(), average_precision(), ndcg_at(10)], ids=lambda metric: metric.name
+)
 def test_a_gain_that_is_not_there_is_found_at_most_at_rate_alpha(metric, clusters, drawn):
     found = [each for each in simulate(drawn, metric, clusters=clusters) if each is not None]
     assert np.mean([each.p_value <= ALPHA for each in found]) <= at_most(ALPHA)

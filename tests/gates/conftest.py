@@ -1,6 +1,9 @@
+from datetime import UTC, datetime
+
 import pytest
 
 from mlops_assets.evaluation.report import Comparison, Estimate, EvaluationReport
+from mlops_assets.ledger.entry import GENESIS, Entry, Kind
 
 
 def report_with(
@@ -34,6 +37,19 @@ def report_with(
         candidate_metrics={metric: Estimate(value=value, low=low, high=high)},
         comparisons={metric: found} if champion else {},
     )
+
+
+def judged_entry(report: EvaluationReport, *, sequence: int = 1, **more) -> Entry:
+    """The ledger's entry of a judgement of ``report``."""
+    body = {"candidate": report.candidate, "champion": report.champion, "report": report.digest}
+    body |= {"verdict": "PASSED", "judgements": [], "evaluation": report.to_json(), "run_id": f"run-{sequence}"}
+    fields = {"product": report.product, "kind": Kind.JUDGED, "actor": "gates", "body": body | more}
+    return Entry(sequence=sequence, at=datetime(2026, 1, 1, tzinfo=UTC), previous=GENESIS, digest=GENESIS, **fields)
+
+
+@pytest.fixture(scope="session")
+def judged():
+    return judged_entry
 
 
 @pytest.fixture(scope="session")

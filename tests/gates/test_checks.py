@@ -25,7 +25,7 @@ from mlops_assets.training.package import Package, save_package
 
 PRODUCT = "films"
 FEATURES = ("taste", "age")
-GATES = (AtLeast(metric="roc_auc", floor=0.6), Superior(metric="brier"))
+GATES = (AtLeast(metric="roc_auc", floor=0.6), Superior(metric="brier", minimum_effect=0.01))
 
 
 def rows(seed: int, count: int = 3000) -> pl.DataFrame:
@@ -81,6 +81,7 @@ class World:
             return dg.MaterializeResult(metadata={"digest": "sha256:ee", "golden": self.golden})
 
         metrics = (brier(), roc_auc())
+        parts = {"ledger": self.ledger, "registry": self.registry, "snapshots": self.snapshots}
         definitions = dg.Definitions(
             assets=[
                 candidate,
@@ -91,7 +92,7 @@ class World:
                 ),
             ],
             asset_checks=[build_gate_checks(PRODUCT, GATES)],
-            resources={"ledger": self.ledger, "registry": self.registry, "snapshots": self.snapshots},
+            resources={**parts, "training": None},
             jobs=[dg.define_asset_job("all", selection=[f"{PRODUCT}/{name}" for name in selected] or "*")],
         )
         job = definitions.resolve_job_def("all")

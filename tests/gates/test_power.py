@@ -1,5 +1,6 @@
 """What the gates promise about error rates, measured by simulation; limits lie four binomial standard errors out."""
 
+from dataclasses import replace
 from math import sqrt
 
 import numpy as np
@@ -7,8 +8,8 @@ import pytest
 
 from mlops_assets.evaluation.comparison import compare
 from mlops_assets.evaluation.metrics import mean_absolute_error
-from mlops_assets.evaluation.report import Estimate, EvaluationReport
-from mlops_assets.gates.gate import Verdict
+from mlops_assets.evaluation.report import Comparison, Estimate, EvaluationReport
+from mlops_assets.gates.gate import NOTHING, Known, Verdict
 from mlops_assets.gates.non_inferior import NonInferior
 from mlops_assets.gates.power import detectable_effect, required_clusters
 from mlops_assets.gates.superior import Superior
@@ -38,8 +39,8 @@ def reports(*, effect: float, clusters: int, runs: int = RUNS):
         )
 
 
-def rate(gate, **world) -> dict[Verdict, float]:
-    verdicts = [gate.judge(report).verdict for report in reports(**world)]
+def rate(gate, *, pilot: Known = NOTHING, **world) -> dict[Verdict, float]:
+    verdicts = [gate.judge(report, pilot).verdict for report in reports(**world)]
     return {verdict: verdicts.count(verdict) / len(verdicts) for verdict in Verdict}
 
 
@@ -51,6 +52,13 @@ def at_least(promised: float) -> float:
     return promised - 4 * sqrt(promised * (1 - promised) / RUNS)
 
 
+def pilot_of(error: float, judged) -> Known:
+    """What is known when an earlier comparison of 100 clusters had that standard error."""
+    comparison = Comparison(gain=0.0, low=-1.0, high=1.0, p_value=0.5, standard_error=error)
+    report = replace(next(reports(effect=0, clusters=100, runs=1)), comparisons={METRIC.name: comparison})
+    return Known(entries=[judged(report)])
+
+
 @pytest.fixture(scope="module")
 def pilot_error() -> float:
     return float(
@@ -59,7 +67,8 @@ def pilot_error() -> float:
 
 
 def test_superior_lets_an_equal_candidate_pass_at_most_at_rate_alpha():
-    assert rate(Superior(metric=METRIC.name, alpha=ALPHA), effect=0, clusters=100)[Verdict.PASSED] <= at_most(ALPHA)
+    gate = Superior(metric=METRIC.name, alpha=ALPHA, minimum_effect=0.2)
+    assert rate(gate, effect=0, clusters=100)[Verdict.PASSED] <= at_most(ALPHA)
 
 
 def test_non_inferior_lets_a_candidate_at_the_margin_pass_at_most_at_rate_alpha():
@@ -67,18 +76,23 @@ def test_non_inferior_lets_a_candidate_at_the_margin_pass_at_most_at_rate_alpha(
     assert found[Verdict.PASSED] <= at_most(ALPHA)
 
 
-def test_superior_shows_the_minimum_effect_with_the_declared_power_on_the_clusters_it_asks_for(pilot_error):
+def test_superior_shows_the_minimum_effect_with_the_declared_power_on_the_clusters_it_asks_for(pilot_error, judged):
     effect = 0.2
     needed = required_clusters(standard_error=pilot_error, clusters=100, effect=effect, alpha=ALPHA, power=POWER)
     gate = Superior(metric=METRIC.name, alpha=ALPHA, minimum_effect=effect, power=POWER)
     assert 20 < needed < 200
-    assert rate(gate, effect=effect, clusters=needed)[Verdict.PASSED] >= at_least(POWER)
+    pilot = pilot_of(pilot_error, judged)
+    assert rate(gate, effect=effect, clusters=needed, pilot=pilot)[Verdict.PASSED] >= at_least(POWER)
+    assert rate(gate, effect=5.0, clusters=needed - 1, pilot=pilot)[Verdict.PASSED] == 0
 
 
-def test_non_inferior_passes_an_equal_candidate_with_the_declared_power_on_the_clusters_it_asks_for(pilot_error):
+def test_non_inferior_passes_an_equal_candidate_with_the_declared_power_on_the_clusters_it_asks_for(
+    pilot_error, judged
+):
     needed = required_clusters(standard_error=pilot_error, clusters=100, effect=0.2, alpha=ALPHA, power=POWER)
     gate = NonInferior(metric=METRIC.name, margin=0.2, alpha=ALPHA, power=POWER)
-    assert rate(gate, effect=0, clusters=needed)[Verdict.PASSED] >= at_least(POWER)
+    pilot = pilot_of(pilot_error, judged)
+    assert rate(gate, effect=0, clusters=needed, pilot=pilot)[Verdict.PASSED] >= at_least(POWER)
 
 
 def test_superior_rarely_fails_a_candidate_that_has_the_minimum_effect(pilot_error):

@@ -13,8 +13,8 @@ import pytest
 
 from mlops_assets.evaluation.report import Estimate, EvaluationReport
 from mlops_assets.gates.at_least import AtLeast
-from mlops_assets.gates.checks import record_judgement
 from mlops_assets.gates.panel import judge_all
+from mlops_assets.gates.record import record_judgement
 from mlops_assets.ledger.entry import Kind
 from mlops_assets.ledger.sql import SqlLedger
 from mlops_assets.ledger.state import ProductState, fold

@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mlops_assets.release.betting import confidence_sequence, log_capital_above, log_capital_below
+from mlops_assets.release.betting import (
+    confidence_sequence,
+    log_capital_above,
+    log_capital_below,
+    log_capital_rate_above,
+)
 
 STREAMS, UNITS, ALPHA = 2000, 120, 0.05
 BOUND, MARGIN = 0.25, 0.02
@@ -153,3 +158,87 @@ def test_nothing_is_known_before_the_first_observations():
     low, high = confidence_sequence(np.array([0.1]), ALPHA)
     assert (low[0], high[0]) == (-1.0, 1.0)
     assert log_capital_above(np.array([0.7]), 0.0)[0] == 0.0
+
+
+def slow_interval(values: list[float], points: int = 401) -> tuple[float, float]:
+    """Return the interval at the end as the paper writes it, one grid mean and one observation after the other."""
+    grid = np.linspace(-1 + 1e-9, 1 - 1e-9, points)
+    kept = []
+    for mean in grid:
+        up = down = 1.0
+        total, squares, count, out = 0.0, 0.1, 1, False
+        for value in values:
+            guess, variance = total / count, squares / count
+            for sign in (1, -1):
+                edge = sign * (guess - mean)
+                bet = min(max(edge / (variance + edge**2), 0.0), 0.9 / (1 + sign * mean))
+                if sign == 1:
+                    up *= 1 + bet * (value - mean)
+                else:
+                    down *= 1 - bet * (value - mean)
+            out = out or (up + down) / 2 >= 1 / ALPHA
+            total, count = total + value, count + 1
+            squares += (value - total / count) ** 2
+        if not out:
+            kept.append(mean)
+    step = grid[1] - grid[0]
+    return max(kept[0] - step, -1.0), min(kept[-1] + step, 1.0)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_bounds_are_those_of_the_hedged_capital_computed_slowly(seed):
+    values = np.random.default_rng(seed).normal(0.2, 0.3, 200).clip(-1, 1)
+    low, high = confidence_sequence(values, ALPHA, points=81)
+    assert (low[-1], high[-1]) == pytest.approx(slow_interval(values.tolist(), 81), abs=1e-9)
+
+
+@pytest.mark.parametrize("spread", [0.002, 0.05])
+def test_a_mean_between_two_grid_points_keeps_its_bounds_when_both_are_ruled_out(spread):
+    """Thousands of units that vary little rule out every mean of the grid; the truth is not lost between them."""
+    values = 0.0025 + spread * np.random.default_rng(7).uniform(-1, 1, 20_000)
+    low, high = confidence_sequence(values, ALPHA)
+    assert np.isfinite(low).all()
+    assert np.isfinite(high).all()
+    assert low[-1] == pytest.approx(0.0, abs=1e-6)
+    assert high[-1] == pytest.approx(0.005, abs=1e-6)
+
+
+def test_a_hundred_thousand_units_are_looked_at_in_little_memory():
+    values = np.random.default_rng(8).normal(0.1012, 0.2, 100_000).clip(-1, 1)
+    low, high = confidence_sequence(values, ALPHA)
+    assert low[-1] < 0.1012 < high[-1]
+    assert high[-1] - low[-1] < 0.02
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.1, 0.6])
+def test_a_rate_exactly_at_its_limit_is_seldom_called_above_it_at_any_look(rate):
+    hits = np.random.default_rng(3).random((500, 2000)) < rate
+    wrong = np.mean([log_capital_rate_above(stream, rate).max() >= NEEDED for stream in hits])
+    assert wrong <= ALPHA + 4 * np.sqrt(ALPHA * (1 - ALPHA) / 500)
+
+
+@pytest.mark.parametrize(("limit", "rate", "answers"), [(0.01, 0.03, 320), (0.05, 0.1, 220), (0.1, 0.2, 110)])
+def test_a_rate_above_its_limit_is_found_within_some_hundred_answers(limit, rate, answers):
+    hits = np.random.default_rng(5).random((200, 3000)) < rate
+    when = first(np.array([log_capital_rate_above(stream, limit) for stream in hits]))
+    assert np.median(when) <= answers
+
+
+@pytest.mark.parametrize("rate", [0.02, 0.5, 0.9])
+def test_the_capital_against_a_rate_is_a_ratio_of_likelihoods_recomputed_slowly(rate):
+    hits = np.random.default_rng(6).random(200) < 0.4
+    capital, past = 1.0, 0
+    begin = min(2 * rate, (1 + rate) / 2)
+    for n, hit in enumerate(hits):
+        guess = max((past + 1) / (n + 1 / begin), rate)
+        capital *= guess / rate if hit else (1 - guess) / (1 - rate)
+        past += int(hit)
+    assert np.exp(log_capital_rate_above(hits, rate)[-1]) == pytest.approx(capital, rel=1e-9)
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5])
+def test_the_capital_against_a_rate_is_a_martingale_exactly_at_it_while_anything_is_staked(rate):
+    hits = np.array(list(itertools.product([False, True], repeat=8)))
+    chance = np.where(hits, rate, 1 - rate).prod(axis=1)
+    capital = np.exp([log_capital_rate_above(stream, rate) for stream in hits])
+    assert capital.T @ chance == pytest.approx(np.ones(8))

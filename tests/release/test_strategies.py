@@ -51,7 +51,7 @@ def test_a_failure_takes_all_traffic_away_for_good(strategy, said):
 @given(strategies, verdicts)
 def test_doubt_moves_nothing_and_final_phases_stay(strategy, said):
     for rollout, _ in walk(strategy, said):
-        assert strategy.advance(rollout, Verdict.INCONCLUSIVE) == rollout
+        assert all(strategy.advance(rollout, doubt) == rollout for doubt in (Verdict.INCONCLUSIVE, Verdict.ERROR))
         if rollout.phase in FINAL:
             assert all(strategy.advance(rollout, verdict) == rollout for verdict in Verdict)
 
