@@ -1,32 +1,40 @@
-"""The ASGI application: Open Inference Protocol v2 over REST, outcomes, the traffic plan, metrics."""
+"""The ASGI application: Open Inference Protocol v2 over REST, outcomes, explanations, the traffic plan, metrics.
 
+Inference and outcomes, which come by the thousand, are answered without a framework; everything else is Starlette's.
+"""
+
+import asyncio
 import contextlib
 import logging
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+import orjson
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
-from starlette.background import BackgroundTask
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from mlops_assets.data.snapshot import SnapshotStore
 from mlops_assets.errors import MlopsError, RequestRefused
+from mlops_assets.features.online_stores import OnlineStores
 from mlops_assets.release.plan import TrafficPlan
+from mlops_assets.serving.inference import InferenceRoutes
 from mlops_assets.serving.log import FilePredictionLog
+from mlops_assets.serving.metrics import Metrics
+from mlops_assets.serving.openapi import describe
+from mlops_assets.serving.requests import read_body
 from mlops_assets.serving.runtime import ProductRuntime
 from mlops_assets.serving.served import ServedProduct
-from mlops_assets.serving.tensors import parse_json, parse_rows
+from mlops_assets.serving.settings import Settings
+from mlops_assets.serving.tensors import parse_json
 from mlops_assets.training.registry import ModelRegistry
 
-MAX_BODY_BYTES = 8 * 1024 * 1024
-LATENCY_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
-Handler = Callable[[Request], Awaitable[Response]]
 _LOG = logging.getLogger(__name__)
+Handler = Callable[[Request], Awaitable[Response]]
 
 
 def build_app(
@@ -36,79 +44,72 @@ def build_app(
     registry: ModelRegistry,
     log: FilePredictionLog,
     state_dir: Path,
-) -> Starlette:
-    """Return the application that serves these products.
+    online: OnlineStores | None = None,
+    settings: Settings | None = None,
+) -> "Application":
+    """Return the application that serves these products, their features kept in ``online`` (this process's memory).
 
-    The plan of each is kept in ``state_dir``: a restarted server serves at once what it served before.
+    The plan of each is kept in ``state_dir``, which all workers of a server share: a restarted server serves at once
+    what it served before.
     """
+    limits = settings or Settings()
     runtimes = {
-        product.name: ProductRuntime(product, snapshots=snapshots, registry=registry, log=log, state_dir=state_dir)
+        product.name: ProductRuntime(
+            product, snapshots=snapshots, registry=registry, log=log, online=online, state_dir=state_dir,
+            settings=limits,
+        )
         for product in served
-    }
-    service = _Service(runtimes)
+    }  # fmt: skip
+    return Application(runtimes, limits)
+
+
+class Application:
+    """Sends a request to the quick routes, or to Starlette's."""
+
+    def __init__(self, runtimes: Mapping[str, ProductRuntime], settings: Settings) -> None:
+        self._runtimes = runtimes
+        self._settings = settings
+        self._metrics = Metrics(runtimes)
+        self._quick = InferenceRoutes(runtimes, self._metrics, settings)
+        self.framework = Starlette(routes=self._routes(), lifespan=self._lifespan)
+        self.router = self.framework.router
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one connection's request, or the server's start and end."""
+        exchange = self._quick.find(scope) if scope["type"] == "http" else None
+        if exchange is None:
+            await self.framework(scope, receive, send)
+        else:
+            await self._quick.serve(exchange, receive, send)
 
     @contextlib.asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        for runtime in runtimes.values():
+    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        for name, runtime in self._runtimes.items():
             try:
-                await runtime.restore()
-            except MlopsError as error:
-                _LOG.error("%s: the last plan could not be restored: %s", runtime.served.name, error)
-        yield
+                await runtime.start()
+            except MlopsError as error:  # it is tried again until it can be had
+                _LOG.error("%s: the last plan could not be restored: %s", name, error)
+        try:
+            yield
+        finally:
+            for runtime in self._runtimes.values():
+                await runtime.stop()
 
-    return Starlette(routes=service.routes(), lifespan=lifespan)
-
-
-class _Metrics:
-    """Prometheus metrics, in base units."""
-
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        labels = ("product", "version")
-        self.requests = Counter("mlops_requests", "Requests by status.", ("product", "code"), registry=self.registry)
-        self.predictions = Counter("mlops_predictions", "Rows answered.", labels, registry=self.registry)
-        self.outcomes = Counter("mlops_outcomes", "Outcomes told.", ("product",), registry=self.registry)
-        self.absent = Counter(
-            "mlops_absent_features",
-            "Requests whose entity a view did not know.",
-            ("product", "view"),
-            registry=self.registry,
-        )
-        self.refused_events = Counter(
-            "mlops_refused_events", "Events that features do not count.", ("product",), registry=self.registry
-        )
-        self.weight = Gauge("mlops_traffic_weight_ratio", "Share of traffic.", labels, registry=self.registry)
-        self.latency = Histogram(
-            "mlops_request_duration_seconds",
-            "Time to answer an inference request.",
-            ("product",),
-            buckets=LATENCY_BUCKETS,
-            registry=self.registry,
-        )
-
-
-class _Service:
-    def __init__(self, runtimes: dict[str, ProductRuntime]) -> None:
-        self._runtimes = runtimes
-        self._metrics = _Metrics()
-        for name, runtime in runtimes.items():
-            absent = {view.name: self._metrics.absent.labels(name, view.name) for view in runtime.served.views}
-            runtime.on_absent = lambda view, counters=absent: counters[view].inc()  # type: ignore[misc]
-            runtime.on_refused_event = self._metrics.refused_events.labels(name).inc
-
-    def routes(self) -> list[Route]:
+    def _routes(self) -> list[Route]:
         model = "/v2/models/{product}"
         table: list[tuple[str, str, Handler]] = [
-            ("GET", "/v2", self.describe_server),
-            ("GET", "/v2/health/live", self.say_live),
-            ("GET", "/v2/health/ready", self.say_ready),
-            ("GET", model, self.describe_model),
-            ("GET", f"{model}/ready", self.say_model_ready),
-            ("POST", f"{model}/infer", self.infer),
-            ("POST", f"{model}/outcomes", self.tell_outcomes),
-            ("GET", f"{model}/plan", self.show_plan),
-            ("PUT", f"{model}/plan", self.apply_plan),
-            ("GET", "/metrics", self.show_metrics),
+            ("GET", "/v2", self._describe_server),
+            ("GET", "/v2/health/live", self._say_live),
+            ("GET", "/v2/health/ready", self._say_ready),
+            ("GET", model, self._describe_model),
+            ("GET", f"{model}/ready", self._say_model_ready),
+            ("GET", f"{model}/versions/{{version}}", self._describe_model),
+            ("GET", f"{model}/versions/{{version}}/ready", self._say_model_ready),
+            ("GET", f"{model}/plan", self._show_plan),
+            ("PUT", f"{model}/plan", self._apply_plan),
+            ("GET", f"{model}/predictions/{{id}}/explanation", self._explain),
+            ("GET", "/openapi.json", self._show_openapi),
+            ("GET", "/metrics", self._show_metrics),
         ]
         return [Route(path, self._guarded(handler), methods=[method]) for method, path, handler in table]
 
@@ -120,11 +121,11 @@ class _Service:
             try:
                 response = await handler(request)
             except RequestRefused as refused:
-                response = JSONResponse({"error": str(refused)}, status_code=refused.status)
+                response = _json({"error": str(refused)}, refused.status)
             except MlopsError as error:
-                response = JSONResponse({"error": f"{type(error).__name__}: {error}"}, status_code=503)
+                response = _json({"error": f"{type(error).__name__}: {error}"}, 503)
             if product in self._runtimes:
-                self._metrics.requests.labels(product, response.status_code).inc()
+                self._metrics.code(product, response.status_code).inc()
             return response
 
         return guarded
@@ -133,113 +134,72 @@ class _Service:
         name = request.path_params["product"]
         if name not in self._runtimes:
             raise RequestRefused(f"unknown model {name!r}; known: {sorted(self._runtimes)}", 404)
-        return self._runtimes[name]
+        runtime = self._runtimes[name]
+        version = request.path_params.get("version")
+        if version is not None and version not in runtime.live.versions:
+            raise RequestRefused(f"{name}: version {version!r} is not live; live: {list(runtime.live.versions)}", 404)
+        return runtime
 
-    async def describe_server(self, _: Request) -> Response:
-        return JSONResponse({"name": "mlops-assets", "version": "0.1.0", "extensions": ["outcomes", "plan"]})
+    async def _describe_server(self, _: Request) -> Response:
+        extensions = ["binary_tensor_data", "outcomes", "explanation", "plan"]
+        return _json({"name": "mlops-assets", "version": "0.1.0", "extensions": extensions})
 
-    async def say_live(self, _: Request) -> Response:
-        return JSONResponse({"live": True})
+    async def _say_live(self, _: Request) -> Response:
+        return _json({"live": True})
 
-    async def say_ready(self, _: Request) -> Response:
+    async def _say_ready(self, _: Request) -> Response:
         ready = all(runtime.live.plan.weights for runtime in self._runtimes.values())
-        return JSONResponse({"ready": ready}, status_code=200 if ready else 503)
+        return _json({"ready": ready}, 200 if ready else 503)
 
-    async def say_model_ready(self, request: Request) -> Response:
+    async def _say_model_ready(self, request: Request) -> Response:
         runtime = self._runtime(request)
         ready = bool(runtime.live.plan.weights)
-        return JSONResponse({"name": runtime.served.name, "ready": ready}, status_code=200 if ready else 503)
+        return _json({"name": runtime.served.name, "ready": ready}, 200 if ready else 503)
 
-    async def describe_model(self, request: Request) -> Response:
+    async def _describe_model(self, request: Request) -> Response:
         runtime = self._runtime(request)
         inputs = [{"name": n, "datatype": kind, "shape": [-1]} for n, kind in runtime.served.inputs.items()]
-        return JSONResponse(
+        outputs = [{"name": "score", "datatype": "FP64", "shape": [-1]}]
+        return _json(
             {
                 "name": runtime.served.name,
-                "versions": list(runtime.live.models),
+                "versions": list(runtime.live.versions),
                 "platform": "mlops-assets",
                 "inputs": inputs,
-                "outputs": [{"name": "score", "datatype": "FP64", "shape": [-1]}],
+                "outputs": outputs,
             }
         )
 
-    async def infer(self, request: Request) -> Response:
-        began = time.perf_counter()
-        runtime = self._runtime(request)
-        body = parse_json(await _read_body(request))
-        rows = parse_rows(body, runtime.served)
-        answers = runtime.answer(rows, trace=_trace_id(request))
-        versions = [answer.version for answer in answers]
-        for version in versions:
-            self._metrics.predictions.labels(runtime.served.name, version).inc()
-        scores = [answer.score for answer in answers]
-        self._metrics.latency.labels(runtime.served.name).observe(time.perf_counter() - began)
-        return JSONResponse(
-            {
-                "model_name": runtime.served.name,
-                "model_version": versions[0],
-                "id": str(body.get("id") or answers[0].id),
-                "parameters": {"prediction_ids": [answer.id for answer in answers], "versions": versions},
-                "outputs": [{"name": "score", "datatype": "FP64", "shape": [len(scores)], "data": scores}],
-            },
-            background=BackgroundTask(runtime.mirror, answers) if runtime.live.plan.mirrors else None,
-        )
-
-    async def tell_outcomes(self, request: Request) -> Response:
-        runtime = self._runtime(request)
-        body = parse_json(await _read_body(request))
-        told = [body] if isinstance(body, dict) else body
-        if not isinstance(told, list) or not all(_is_outcome(item) for item in told):
-            raise RequestRefused('an outcome is {"id": text, "value": number}, alone or in a list')
-        new = sum(runtime.tell(item["id"], float(item["value"])) for item in told)
-        self._metrics.outcomes.labels(runtime.served.name).inc(new)
-        return JSONResponse({"new": new})
-
-    async def show_plan(self, request: Request) -> Response:
+    async def _show_plan(self, request: Request) -> Response:
         live = self._runtime(request).live
-        return JSONResponse({**live.plan.to_json(), "ready": list(live.models)})
+        return _json({**live.plan.to_json(), "ready": list(live.versions)})
 
-    async def apply_plan(self, request: Request) -> Response:
+    async def _apply_plan(self, request: Request) -> Response:
         runtime = self._runtime(request)
-        body = parse_json(await _read_body(request))
+        body = parse_json(await read_body(request.receive, self._settings))
         try:
             plan = TrafficPlan.from_json(body)
+            faults = plan.faults()
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RequestRefused(f"a plan has weights, mirrors and features; {error!r}") from error
-        if sum(plan.weights.values()) != 100:
-            raise RequestRefused(f"weights must sum to 100, found {dict(plan.weights)}")
+        if not plan.weights:
+            faults.append("weights must sum to 100, found none")
+        if faults:
+            raise RequestRefused("; ".join(faults))
         await runtime.apply(plan)
-        self._metrics.weight.clear()
-        for name, other in self._runtimes.items():
-            for version, weight in other.live.plan.weights.items():
-                self._metrics.weight.labels(name, version).set(weight / 100)
-        return JSONResponse(plan.to_json())
+        return _json(plan.to_json())
 
-    async def show_metrics(self, _: Request) -> Response:
-        return Response(generate_latest(self._metrics.registry), media_type=CONTENT_TYPE_LATEST)
+    async def _explain(self, request: Request) -> Response:
+        runtime = self._runtime(request)
+        return _json(await runtime.explain(request.path_params["id"]))
 
+    async def _show_openapi(self, _: Request) -> Response:
+        return _json(describe([runtime.served for runtime in self._runtimes.values()]))
 
-async def _read_body(request: Request) -> bytes:
-    """Return the body; ``RequestRefused`` (413) as soon as it grows too large."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise RequestRefused(f"the body is larger than {MAX_BODY_BYTES} bytes", 413)
-    return bytes(body)
+    async def _show_metrics(self, _: Request) -> Response:
+        text = await asyncio.to_thread(self._metrics.text)
+        return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 
-def _trace_id(request: Request) -> str | None:
-    """Return the trace id of a W3C ``traceparent`` header, if there is a valid one."""
-    parts = request.headers.get("traceparent", "").split("-")
-    valid = len(parts) >= 4 and len(parts[1]) == 32 and set(parts[1]) <= set("0123456789abcdef")
-    return parts[1] if valid else None
-
-
-def _is_outcome(item: Any) -> bool:
-    return (
-        isinstance(item, dict)
-        and isinstance(item.get("id"), str)
-        and isinstance(item.get("value"), int | float)
-        and not isinstance(item["value"], bool)
-    )
+def _json(content: Any, status: int = 200) -> Response:
+    return Response(orjson.dumps(content), status_code=status, media_type="application/json")

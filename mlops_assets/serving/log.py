@@ -1,154 +1,130 @@
-"""The prediction log: lines of JSON in segment files, one segment per server start.
+"""The prediction log: what servers write below one folder, and what monitoring, analysis and training read of it.
 
-A line is written by the time its request is acknowledged, so it outlives the process that wrote it. What a crash cut
-off is the end of a line that nobody was told of, and is not read. See ``prediction.py`` for the kinds of record.
+.. code-block:: text
+
+    <root>/<product>/predictions/<segment>.jsonl             answers, in the one order of all workers
+    <root>/<product>/predictions/compacted/date=…/<segment>.parquet      the same, later (``compaction.py``)
+    <root>/<product>/mirrors/<segment>.jsonl                 what other versions would have answered
+    <root>/<product>/outcomes.sqlite                         what became of predictions
+
+See ``prediction.py`` for what a prediction says. The id of a prediction is its trace id and the place of its line, so
+that a server finds what it answered without remembering it.
 """
 
-import json
-import os
-import time
-from collections.abc import Iterable, Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
+import orjson
 import polars as pl
 
 from mlops_assets.errors import RequestRefused
+from mlops_assets.serving.outcomes import OutcomeBook
+from mlops_assets.serving.reading import MIRRORS, PREDICTIONS, LogFolder
+from mlops_assets.serving.segments import SegmentWriter
 
-_TIME = pl.Datetime("us", "UTC")
-_TOLD_BEFORE = "told_before"  # of a prediction: the outcomes that stand before it in the log
-_PLAIN = {
-    "id": pl.String,
-    "at": _TIME,
-    "version": pl.String,
-    "entity": pl.String,
-    "score": pl.Float64,
-    "latency_seconds": pl.Float64,
-}
+
+class Durability(StrEnum):
+    """What an acknowledged prediction outlives: its process, or a loss of power as well (one disk write more)."""
+
+    PROCESS = "process"
+    POWER = "power"
 
 
 class LogWriter:
-    """Appends whole lines to a segment of its own. ``RequestRefused`` (503) when the disk takes no more."""
+    """What one worker writes of one product. ``RequestRefused`` (503) when the disk takes no more."""
 
-    def __init__(self, directory: Path) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
-        self.path = directory / f"{time.time_ns():020d}-{os.getpid()}.jsonl"
-        self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        self._size = 0
-        self._writing = Lock()  # answers are logged by the event loop, mirrors by a thread
+    def __init__(self, directory: Path, *, durability: Durability = Durability.PROCESS) -> None:
+        self.durability = durability
+        self._predictions = SegmentWriter(directory / PREDICTIONS)
+        self._mirrors = SegmentWriter(directory / MIRRORS)
+        self._mirroring = Lock()  # mirrors are written by threads
+        self._waiting: asyncio.Future[None] | None = None
+        self._flushing: asyncio.Task[None] | None = None
 
-    def append(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Write the records, all or none."""
-        lines = b"".join(json.dumps(record, separators=(",", ":")).encode() + b"\n" for record in records)
-        with self._writing:
+    def append(self, records: Sequence[Mapping[str, Any]], now: datetime) -> list[str]:
+        """Write predictions, all or none, and return their ids: ``trace`` of each with the place of its line."""
+        places = self._predictions.append([orjson.dumps(record) for record in records], now)
+        return [f"{record['trace']}-{place}" for record, place in zip(records, places, strict=True)]
+
+    def mirror(self, records: Sequence[Mapping[str, Any]], now: datetime) -> None:
+        """Write what other versions would have answered: ``id``, ``version``, ``score``."""
+        with self._mirroring:
+            self._mirrors.append([orjson.dumps(record) for record in records], now)
+
+    def roll(self, now: datetime) -> None:
+        """Let go of segments of an hour that has passed, also when nobody asks for anything."""
+        self._predictions.roll(now)
+        with self._mirroring:
+            self._mirrors.roll(now)
+
+    async def acknowledge(self) -> None:
+        """Return when what was appended before is as durable as declared; many requests share one disk write."""
+        if self.durability is Durability.PROCESS:
+            return
+        if self._waiting is None:
+            self._waiting = asyncio.get_running_loop().create_future()
+        waiting = self._waiting
+        if self._flushing is None or self._flushing.done():
+            self._flushing = asyncio.create_task(self._flush())
+        await asyncio.shield(waiting)
+
+    async def _flush(self) -> None:
+        while self._waiting is not None:
+            waiting, self._waiting = self._waiting, None
             try:
-                written = os.write(self._file, lines)
+                await asyncio.to_thread(self._predictions.flush)
             except OSError as error:
-                raise RequestRefused(f"the prediction log cannot be written: {error}; free space", 503) from error
-            if written < len(lines):
-                os.ftruncate(self._file, self._size)
-                raise RequestRefused("the prediction log's disk is full; free space", 503)
-            self._size += written
+                waiting.set_exception(RequestRefused(f"the prediction log cannot be flushed: {error}", 503))
+            else:
+                waiting.set_result(None)
 
     def close(self) -> None:
-        """Close the segment."""
-        os.close(self._file)
+        """Let go of all files."""
+        self._predictions.close()
+        self._mirrors.close()
 
 
 class FilePredictionLog:
-    """Reads what servers logged below ``root``, remembering what it has read. Implements ``PredictionLog``."""
+    """The log below ``root``: gives writers, and reads what all writers wrote. Implements ``PredictionLog``."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._products: dict[str, _Read] = {}
+    def __init__(self, root: Path, *, durability: Durability = Durability.PROCESS) -> None:
+        self.root = root
+        self.durability = durability
+        self._folders: dict[str, LogFolder] = {}
         self._lock = Lock()
 
     def writer(self, product: str) -> LogWriter:
-        """Return a writer with a new segment."""
-        return LogWriter(self._root / product)
+        """Return what a worker writes predictions with."""
+        return LogWriter(self.root / product, durability=self.durability)
 
-    def records(self, product: str) -> "Mapping[str, list[dict[str, Any]]]":
-        """Return all records so far by kind, in the order of the segments."""
-        with self._lock:
-            read = self._products.setdefault(product, _Read(self._root / product))
-            read.refresh()
-            return read.kinds
+    def outcomes(self, product: str) -> OutcomeBook:
+        """Return the outcomes, to read and to tell."""
+        path = self.root / product / "outcomes.sqlite"
+        return OutcomeBook(path, outlives_power=self.durability is Durability.POWER)
+
+    def find(self, product: str, id: str) -> dict[str, Any] | None:
+        """Return what was logged of the prediction ``id``, ``None`` when none was answered under that name."""
+        return self._folder(product).find(id)
 
     def count(self, product: str) -> int:
         """Return how many predictions were acknowledged."""
-        return len(self.records(product)["prediction"])
+        with self._lock:
+            return self._folder(product).read_predictions().height
 
     def predictions(self, product: str) -> pl.DataFrame:
         """Return one row per prediction with its outcome where known; see ``PredictionLog.predictions``."""
-        kinds = self.records(product)
-        outcomes: dict[str, dict[str, Any]] = {}
-        for record in kinds["outcome"]:
-            outcomes.setdefault(record["id"], record)
-        rows = list(kinds["prediction"])
-        orders = {id: place for place, id in enumerate(outcomes)}
-        known = [outcomes.get(row["id"], {}) for row in rows]
-        frame = pl.DataFrame({name: [row[name] for row in rows] for name in _PLAIN}, schema=_read_schema())
-        frame = frame.with_columns(
-            pl.Series("outcome", [found.get("value") for found in known], pl.Float64),
-            pl.Series("outcome_at", [found.get("at") for found in known], pl.Int64).cast(_TIME),
-            pl.Series("outcome_order", [orders.get(row["id"]) for row in rows], pl.Int64),
-            pl.Series("snapshot", [row.get("snapshot") for row in rows], pl.String),
-            pl.Series("definitions", [row.get("definitions") for row in rows], pl.String),
-            pl.Series("told", [_told(row) for row in rows], pl.Int64),
-        )
-        frame = frame.with_columns(pl.col("at").cast(_TIME))
-        return frame.with_columns(_structs("inputs", rows), _structs("features", rows))
+        with self._lock:
+            return self._folder(product).with_outcomes()
 
     def mirrors(self, product: str) -> pl.DataFrame:
         """Return ``id``, ``version``, ``score`` of every mirrored request."""
-        records = self.records(product)["mirror"]
-        schema = {"id": pl.String, "version": pl.String, "score": pl.Float64}
-        return pl.DataFrame({name: [record[name] for record in records] for name in schema}, schema=schema)
+        with self._lock:
+            return self._folder(product).read_mirrors()
 
-
-class _Read:
-    """What has been read of one product's segments."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.kinds: dict[str, list[dict[str, Any]]] = {"prediction": [], "mirror": [], "outcome": []}
-        self._offsets: dict[Path, int] = {}
-        self._outcomes: set[str] = set()
-
-    def refresh(self) -> None:
-        """Read whole lines that have come since the last time."""
-        for path in sorted(self.directory.glob("*.jsonl")):
-            with path.open("rb") as file:
-                file.seek(self._offsets.get(path, 0))
-                new = file.read()
-            whole = new[: new.rfind(b"\n") + 1]
-            self._offsets[path] = self._offsets.get(path, 0) + len(whole)
-            for line in whole.splitlines():
-                record = json.loads(line)
-                if record["kind"] == "outcome":
-                    self._outcomes.add(record["id"])
-                elif record["kind"] == "prediction":
-                    record[_TOLD_BEFORE] = len(self._outcomes)
-                self.kinds[record["kind"]].append(record)
-
-
-def _told(row: Mapping[str, Any]) -> int | None:
-    """Return how many outcomes the server knew; None if they are not those that stand before the prediction.
-
-    That is so in a log of before this was recorded, or of several servers at a time.
-    """
-    told: int | None = row.get("told")
-    return told if told == row[_TOLD_BEFORE] else None
-
-
-def _read_schema() -> dict[str, Any]:
-    return {**_PLAIN, "at": pl.Int64}
-
-
-def _structs(name: str, rows: list[dict[str, Any]]) -> pl.Series:
-    """Return a struct column of the rows' mapping called ``name``; no rows give a struct without fields."""
-    if not rows:
-        return pl.Series(name, [], pl.Struct([]))
-    columns = pl.DataFrame([row[name] for row in rows], infer_schema_length=None)
-    return columns.to_struct(name)
+    def _folder(self, product: str) -> LogFolder:
+        return self._folders.setdefault(product, LogFolder(self.root / product))

@@ -1,38 +1,25 @@
 """What the server remembers of a prediction, of its mirrors and of its outcome.
 
-The log holds three kinds of record, one JSON object a line, each with ``kind``:
+A prediction is one JSON object on a line (``segments.py``), in these words:
 
-``prediction``  id, at, product, version (digest that answered), entity, inputs {column: value},
-                features {column: value}, score, latency_seconds; and what the features were read from:
-                snapshot (digest that the server began with), told (how many outcomes it had been told since),
-                definitions (digest of the views)
-``mirror``      id, version, score         another live version's score of the same request and the same features
-``outcome``     id, at, value              the truth, later; the first one for an id counts
+``trace``, ``at``       the W3C trace id, and when it was answered, in microseconds since 1970
+``version``, ``score``  who answered, and what
+``arm``                 why that version: ``routed`` by the weights, sent by a ``rule``, or ``asked`` for
+``failed_version``      the version that should have answered and could not, if there is one
+``entity``, ``inputs``, ``features``  what was asked, and what the model was told
+``snapshot``, ``told``, ``definitions``  what the features were read from: the snapshot that the server began with, how
+                        many outcomes it had been told, the digest of the views
+``latency_seconds``     how long it took
+``odd``                 values that JSON cannot say (NaN, infinities), as text, by ``features.<name>``
+
+A mirror is ``id``, ``version``, ``score``; an outcome is in ``outcomes.py``.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 import polars as pl
 
-from mlops_assets.ledger.canonical import Digest
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prediction:
-    """One acknowledged answer."""
-
-    id: str
-    at: datetime
-    product: str
-    version: Digest
-    entity: str
-    inputs: Mapping[str, Any]
-    features: Mapping[str, Any]
-    score: float
-    latency_seconds: float
+ROUTED, RULE, ASKED = "routed", "rule", "asked"
 
 
 class PredictionLog(Protocol):
@@ -41,10 +28,11 @@ class PredictionLog(Protocol):
     def predictions(self, product: str) -> pl.DataFrame:
         """Return one row per acknowledged prediction, in the order they were answered.
 
-        Columns: ``id``, ``at`` (UTC microseconds), ``version``, ``entity``, ``score``, ``latency_seconds``,
-        ``outcome`` (null until known), ``outcome_at``, ``outcome_order`` (its place among all outcomes, from 0),
-        ``snapshot``, ``definitions``, ``told`` (null if it is not known which outcomes those were), ``inputs``
-        (struct), ``features`` (struct). An empty frame with these columns when there are none.
+        Columns: ``id``, ``at`` (UTC microseconds), ``version``, ``arm``, ``failed_version`` (null but for a fallback),
+        ``entity``, ``score``, ``latency_seconds``, ``outcome`` (the first one told; null until known), ``outcome_at``,
+        ``outcome_order`` (its place among all outcomes, from 0), ``corrected`` (what the outcome is now said to be, if
+        that is another), ``snapshot``, ``definitions``, ``told`` (null if it is not known which outcomes those were),
+        ``inputs`` (struct), ``features`` (struct). An empty frame with these columns when there are none.
         """
 
     def mirrors(self, product: str) -> pl.DataFrame:

@@ -8,9 +8,12 @@ and when one version's share grows, entities move only to that version.
 
 import hashlib
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from mlops_assets.ledger.canonical import Digest
 from mlops_assets.release.plan import TrafficPlan
+from mlops_assets.serving.prediction import ROUTED, RULE
 
 
 def version_for(entity: str, plan: TrafficPlan, *, salt: str = "") -> Digest:
@@ -19,6 +22,14 @@ def version_for(entity: str, plan: TrafficPlan, *, salt: str = "") -> Digest:
     if len(shares) == 1:
         return shares[0][0]
     return min(shares, key=lambda share: _draw(entity, share[0], salt) / share[1])[0]
+
+
+def route(row: Mapping[str, Any], entity: str, plan: TrafficPlan, *, salt: str) -> tuple[Digest, str]:
+    """Return who answers a row, and why: the first rule that fits it, or the weights."""
+    for rule in plan.rules:
+        if row.get(rule.input) in rule.values:
+            return rule.version, RULE
+    return version_for(entity, plan, salt=salt), ROUTED
 
 
 def _draw(entity: str, digest: Digest, salt: str) -> float:

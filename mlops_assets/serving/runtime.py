@@ -1,63 +1,52 @@
-"""One served product: the models that are loaded, the features they see, the plan that shares traffic between them.
+"""One served product in one worker: answers, mirrors, outcomes, and the switch from plan to plan.
 
-All of it hangs on one reference, ``Live``, which a new plan replaces at once: a request works with the one it began
-with. Whatever takes long (fetching a model, reading a snapshot) happens before, in a thread.
+All that answers hangs on one reference, ``live``, which a new plan replaces at once: a request works with the one it
+began with. Whatever takes long (fetching a model, reading a snapshot) happens before, off the request's path.
 """
 
 import asyncio
-import json
+import contextlib
 import logging
-import os
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import polars as pl
-
 from mlops_assets.data.snapshot import SnapshotStore
-from mlops_assets.errors import EvaluationError, FeatureError, MlopsError, RequestRefused
-from mlops_assets.features.online import OnlineFeatures
+from mlops_assets.errors import MlopsError, RequestRefused, ServiceUnavailable
+from mlops_assets.features.online_stores import MemoryStores, OnlineStores
 from mlops_assets.features.request import RequestFeatures
-from mlops_assets.features.view import RequestFeature
 from mlops_assets.ledger.canonical import Digest
 from mlops_assets.release.plan import TrafficPlan
-from mlops_assets.serving.log import FilePredictionLog
-from mlops_assets.serving.routing import version_for
+from mlops_assets.serving.answering import Answering, Scored, microseconds
+from mlops_assets.serving.board import PlanBoard
+from mlops_assets.serving.explaining import explain
+from mlops_assets.serving.log import Durability, FilePredictionLog
+from mlops_assets.serving.mirroring import Mirroring
+from mlops_assets.serving.ready import Live, Preparation, dtypes_of
 from mlops_assets.serving.served import ServedProduct
-from mlops_assets.training.model import Model
-from mlops_assets.training.package import load_model
+from mlops_assets.serving.settings import Settings
 from mlops_assets.training.registry import ModelRegistry
 
 _LOG = logging.getLogger(__name__)
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+FOLLOW_SECONDS = 0.02
+ROLL_SECONDS = 10.0
+GRACE_SECONDS = 5.0  # a version taken away may still be answering
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Live:
-    """What answers now."""
-
-    plan: TrafficPlan
-    models: Mapping[Digest, Model] = field(default_factory=dict)
-    features: OnlineFeatures | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Answer:
-    """One row's answer, and what its mirrors need."""
+    """One row's answer under its id."""
 
     id: str
-    version: Digest
-    score: float
-    row: Mapping[str, Any]
+    scored: Scored
 
 
 class ProductRuntime:
-    """Answers requests for one product and remembers their outcomes."""
+    """Answers requests for one product and remembers their outcomes. Belongs to one event loop, once started."""
 
     def __init__(
         self,
@@ -67,224 +56,186 @@ class ProductRuntime:
         registry: ModelRegistry,
         log: FilePredictionLog,
         state_dir: Path,
+        online: OnlineStores | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        settings: Settings | None = None,
     ) -> None:
         self.served = served
         self.live = Live(plan=TrafficPlan(weights={}))
-        self.on_absent: Callable[[str], None] = lambda _view: None
-        self.on_refused_event: Callable[[], None] = lambda: None
-        self._snapshots = snapshots
-        self._registry = registry
-        self._state_dir = state_dir
-        self._request_features = RequestFeatures(served.request_features, dict(served.schema))
-        derived = [RequestFeature(name=name, expression=text) for name, text in served.derived.items()]
-        self._derived = RequestFeatures(derived, dict(served.schema))
-        self._definitions = served.definitions
-        self._recall(log)
+        self.settings = settings or Settings()
+        request_features = RequestFeatures(served.request_features, dict(served.schema))
+        self.dtypes = dtypes_of(served, request_features)
+        self.preparation = Preparation(
+            served, snapshots=snapshots, registry=registry, log=log, online=online or MemoryStores(),
+            folder=state_dir / "models", dtypes=self.dtypes,
+        )  # fmt: skip
+        self.log = log
+        self._now = now
+        self.answering = Answering(
+            served, self.dtypes, request_features, version_seconds=self.settings.version_deadline.total_seconds()
+        )
         self._writer = log.writer(served.name)
+        self._book = log.outcomes(served.name)
+        self.mirroring = Mirroring(self._writer, now, limit=self.settings.mirrors_waiting, dtypes=self.dtypes)
+        self._board = PlanBoard(state_dir / served.name)
+        self._ready: dict[int, Live] = {}
+        self._said = 0
         self._changing = asyncio.Lock()
+        self._following: asyncio.Task[None] | None = None
 
-    def _recall(self, log: FilePredictionLog) -> None:
-        """Read back what an earlier server acknowledged: predictions, their outcomes, the events they made."""
-        records = log.records(self.served.name)
-        self._inputs = {record["id"]: record["inputs"] for record in records["prediction"]}
-        self._outcomes: dict[str, float] = {}
-        self._events: list[Mapping[str, Any]] = []
-        for record in records["outcome"]:
-            if record["id"] in self._inputs and record["id"] not in self._outcomes:
-                self._outcomes[record["id"]] = record["value"]
-                self._events.append(self._event(self._inputs[record["id"]], record["value"]))
+    async def start(self) -> None:
+        """Serve the plan that was applied last, if any, and follow the board from now on."""
+        self._board.join()
+        try:
+            await self._follow_once()
+        finally:
+            self._following = asyncio.create_task(self._follow())
 
-    @property
-    def _plan_file(self) -> Path:
-        return self._state_dir / f"{self.served.name}.plan.json"
+    async def stop(self) -> None:
+        """Let go of everything."""
+        if self._following is not None:
+            self._following.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._following
+        self._board.leave()
+        await self.mirroring.stop()
+        for version in self.live.versions.values():
+            version.close()
+        self._writer.close()
+        self._book.close()
 
-    async def restore(self) -> None:
-        """Serve the plan that was applied last, if any."""
-        if self._plan_file.exists():
-            await self.apply(TrafficPlan.from_json(json.loads(self._plan_file.read_bytes())))
+    async def _follow(self) -> None:
+        """Make ready what is proposed to all workers, and switch with them; let go of segments in time."""
+        rolled = time.monotonic()
+        while True:
+            await asyncio.sleep(FOLLOW_SECONDS)
+            try:
+                await self._follow_once()
+                if time.monotonic() - rolled > ROLL_SECONDS:
+                    rolled = time.monotonic()
+                    self._writer.roll(self._now())
+            except (MlopsError, OSError) as error:
+                _LOG.error("%s: %s", self.served.name, error)
+                await asyncio.sleep(1)
+
+    async def _follow_once(self) -> None:
+        if self._board.proposed > max(self._said, self._board.applied):
+            async with self._changing:
+                await self._prepare_proposed()
+        if self._board.applied != self.live.number and not self._switch():
+            applied = await asyncio.to_thread(self._board.read_applied)  # this worker has just begun
+            if applied is not None:
+                self._ready[applied.number] = await self._made_ready(applied.plan, applied.number)
+                self._switch()
+
+    async def _prepare_proposed(self) -> None:
+        """Make the newest proposal ready and say so, or say why it cannot be."""
+        proposed = await asyncio.to_thread(self._board.read_proposed)
+        if proposed is None or proposed.number <= self._said:
+            return
+        self._said = proposed.number
+        trouble = None
+        try:
+            self._ready = {proposed.number: await self._made_ready(proposed.plan, proposed.number)}
+        except Exception as error:  # whatever it is, the worker that asked must hear of it
+            trouble = str(error) if isinstance(error, MlopsError) else f"{type(error).__name__}: {error}"
+        await asyncio.to_thread(self._board.say, proposed.number, trouble=trouble)
+
+    async def _made_ready(self, plan: TrafficPlan, number: int) -> Live:
+        return await self.preparation.make_ready(plan, number, self.live, isolate=self.settings.isolate)
 
     async def apply(self, plan: TrafficPlan) -> None:
-        """Make all that ``plan`` names ready, remember the plan, then switch to it at once.
+        """Have all workers make ``plan`` ready, then switch to it at once.
 
-        What cannot be loaded raises, and the plan before goes on.
+        What any of them cannot load raises ``ServiceUnavailable``, and the plan before goes on everywhere.
         """
-        async with self._changing:
-            if plan == self.live.plan:
-                return
-            before = self.live
-            models = await asyncio.to_thread(self._load_all, plan, before.models)
-            features = before.features
-            known = len(self._events)
-            if plan.features != before.plan.features or features is None:
-                features = await asyncio.to_thread(self._build_features, plan.features, self._events[:known])
-                for event in self._events[known:]:
-                    self._learn(features, event)
-            _write_durably(self._plan_file, json.dumps(plan.to_json()).encode())
-            self.live = Live(plan=plan, models=models, features=features)
+        if plan == self.live.plan and self._board.proposed == self._board.applied == self.live.number:
+            return
+        number = await asyncio.to_thread(self._board.propose, plan)
+        until = time.monotonic() + self.settings.plan_deadline.total_seconds()
+        while True:
+            async with self._changing:
+                await self._prepare_proposed()
+            try:
+                if await asyncio.to_thread(self._board.switch, number):
+                    break
+            except MlopsError as error:
+                raise ServiceUnavailable(f"{self.served.name}: the plan was not applied: {error}") from error
+            if time.monotonic() > until:
+                raise ServiceUnavailable(f"{self.served.name}: the plan was not applied: a worker does not answer")
+            await asyncio.sleep(FOLLOW_SECONDS / 4)
+        self._switch()
 
-    def _load_all(self, plan: TrafficPlan, loaded: Mapping[Digest, Model]) -> dict[Digest, Model]:
-        return {d: loaded.get(d) or self._load(d) for d in dict.fromkeys((*plan.weights, *plan.mirrors))}
-
-    def _load(self, digest: Digest) -> Model:
-        """Fetch a model, verified by its digest, and let it answer an empty row before anybody asks it."""
-        folder = self._state_dir / "models"
-        folder.mkdir(parents=True, exist_ok=True)
-        model = load_model(self._registry.fetch(self.served.name, digest, folder))
-        row = dict.fromkeys((*self.served.inputs, *self._feature_names()))
-        found = self._score(model, row)
-        if not np.isfinite(found):
-            raise EvaluationError(
-                f"{self.served.name}: model {digest} answers {found} to an empty row; it is not served"
-            )
-        return model
-
-    def _feature_names(self) -> tuple[str, ...]:
-        return (*(name for view in self.served.views for name in view.feature_names), *self._request_features.names)
-
-    def _build_features(self, snapshot: Digest | None, events: Sequence[Mapping[str, Any]]) -> OnlineFeatures:
-        features = OnlineFeatures(self.served.views, event_key=self.served.event_key, on_absent=self.on_absent)
-        if snapshot is not None:
-            features.bootstrap(self._snapshots.read(snapshot))
-        for event in events:
-            self._learn(features, event)
-        return features
-
-    def _learn(self, features: OnlineFeatures, event: Mapping[str, Any]) -> None:
-        """Tell the features an event; one that they refuse must not keep others, or requests, waiting."""
-        try:
-            features.add(event)
-        except FeatureError as error:
-            _LOG.warning("%s: an event is not counted: %s", self.served.name, error)
-            self.on_refused_event()
-
-    def answer(self, rows: Sequence[Mapping[str, Any]], *, trace: str | None = None) -> list[Answer]:
-        """Answer rows, each by its entity's version, all logged before this returns."""
-        began = time.perf_counter()
-        live = self.live
-        if not live.plan.weights or live.features is None:
-            raise RequestRefused(f"{self.served.name}: no version is live yet", 503)
-        answers = [self._answer(live, row, trace if len(rows) == 1 else None) for row in rows]
-        seconds = (time.perf_counter() - began) / len(rows)
-        at = _microseconds(datetime.now(UTC))
-        self._writer.append(self._record(answer, at, seconds) for answer in answers)
-        for answer in answers:
-            self._inputs[answer.id] = _inputs_of(answer.row, self.served)
-        return answers
-
-    def _answer(self, live: Live, row: Mapping[str, Any], trace: str | None) -> Answer:
-        full = self._with_features(live, row)
-        entity = str(row[self.served.entity])
-        version = version_for(entity, live.plan, salt=self.served.name)
-        score = self._score(live.models[version], full)
-        id = f"{trace}-{uuid.uuid4().hex[:8]}" if trace else uuid.uuid4().hex
-        return Answer(id=id, version=version, score=score, row=full)
-
-    def _with_features(self, live: Live, row: Mapping[str, Any]) -> dict[str, Any]:
-        assert live.features is not None
-        try:
-            found = live.features.features(row, row[self.served.event_time])
-            return {**row, **found, **self._request_features.on_request(row)}
-        except FeatureError as error:
-            raise RequestRefused(f"{self.served.name}: {error}") from error
-
-    @staticmethod
-    def _score(model: Model, row: Mapping[str, Any]) -> float:
-        quick = getattr(model, "predict_matrix", None)
-        if quick is None:
-            return float(model.predict(pl.DataFrame({name: [row[name]] for name in model.features}))[0])
-        values = [np.nan if row[name] is None else row[name] for name in model.features]
-        return float(quick(np.array([values], dtype=np.float64))[0])
-
-    def _record(self, answer: Answer, at: int, seconds: float) -> dict[str, Any]:
-        inputs = _inputs_of(answer.row, self.served)
-        return {
-            "kind": "prediction",
-            "id": answer.id,
-            "at": at,
-            "product": self.served.name,
-            "version": answer.version,
-            "entity": str(answer.row[self.served.entity]),
-            "inputs": inputs,
-            "features": {name: _json_value(answer.row[name]) for name in self._feature_names()},
-            "snapshot": self.live.plan.features,
-            "told": len(self._events),
-            "definitions": self._definitions,
-            "score": answer.score,
-            "latency_seconds": seconds,
-        }
-
-    def mirror(self, answers: Sequence[Answer]) -> None:
-        """Score answered rows by the other versions that the plan mirrors; what fails here fails nobody."""
-        live = self.live
-        records = []
-        try:
-            for answer in answers:
-                for digest in live.plan.mirrors:
-                    if digest != answer.version and digest in live.models:
-                        score = self._score(live.models[digest], answer.row)
-                        records.append({"kind": "mirror", "id": answer.id, "version": digest, "score": score})
-            if records:
-                self._writer.append(records)
-        except Exception:  # a mirrored model may fail in any way, and nobody asked it
-            _LOG.exception("%s: a mirror failed", self.served.name)
-
-    def tell(self, id: str, value: float) -> bool:
-        """Remember an outcome; return whether it is new. Unknown predictions are 404, another outcome is 409."""
-        if id not in self._inputs:
-            raise RequestRefused(f"no prediction {id!r} was answered by {self.served.name}", 404)
-        if id in self._outcomes:
-            if self._outcomes[id] == value:
-                return False
-            raise RequestRefused(f"prediction {id!r} has the outcome {self._outcomes[id]} already", 409)
-        event = self._event(self._inputs[id], value)
-        at = _microseconds(datetime.now(UTC))
-        self._writer.append([{"kind": "outcome", "id": id, "at": at, "value": value}])
-        self._outcomes[id] = value
-        self._events.append(event)
-        if self.live.features is not None:
-            self._learn(self.live.features, event)
+    def _switch(self) -> bool:
+        """Answer by the plan that all workers switched to, if it is ready here; return whether it is."""
+        live = self._ready.pop(self._board.applied, None)
+        if live is None:
+            return self._board.applied == self.live.number
+        gone = [v for digest, v in self.live.versions.items() if live.versions.get(digest) is not v]
+        self.live = live
+        for version in gone:
+            asyncio.get_running_loop().call_later(GRACE_SECONDS, version.close)
         return True
 
-    def _event(self, inputs: Mapping[str, Any], value: float) -> dict[str, Any]:
-        event = {**_parsed_times(inputs, self.served), self.served.outcome: value}
-        return {**event, **self._derived.on_request(event)}
+    def newest_events(self) -> Mapping[str, datetime | None]:
+        """Return when the newest event that each view holds happened; nothing before a plan was applied."""
+        told = self.live.told
+        return {} if told is None else told.features.newest_events()
 
+    async def answer(
+        self, rows: Sequence[Mapping[str, Any]], *, until: float, trace: str | None = None, asked: Digest | None = None
+    ) -> list[Answer]:
+        """Answer rows, each by its entity's version or the one ``asked`` for, all on record before this returns.
 
-def _inputs_of(row: Mapping[str, Any], served: ServedProduct) -> dict[str, Any]:
-    """Return the row's inputs as JSON values."""
-    return {name: _json_value(row[name]) for name in served.inputs}
+        ``RequestRefused`` (504) when that is not done by ``until``, on ``time.perf_counter``.
+        """
+        began = time.perf_counter()
+        if self._board.applied != self.live.number:
+            self._switch()
+        live = self.live
+        if not live.plan.weights or live.told is None:
+            raise RequestRefused(f"{self.served.name}: no version is live yet", 503)
+        if asked is not None and asked not in live.versions:
+            raise RequestRefused(f"{self.served.name}: version {asked!r} is not live; live: {list(live.versions)}", 404)
+        live.told.catch_up(self._book)
+        scored = await self.answering.score(live, rows, asked=asked, until=until)
+        seconds, at, trace = (time.perf_counter() - began) / len(rows), self._now(), trace or uuid.uuid4().hex
+        ids = self._writer.append(
+            [self.answering.record(live, one, trace=trace, at=at, seconds=seconds) for one in scored], at
+        )
+        await self._writer.acknowledge()
+        if live.plan.mirrors:
+            self.mirroring.offer(live, [(id, one.version, one.row) for id, one in zip(ids, scored, strict=True)])
+        return [Answer(id, one) for id, one in zip(ids, scored, strict=True)]
 
+    async def tell(self, id: str, value: float) -> bool:
+        """Remember an outcome; return whether it is new. Unknown predictions are 404, another outcome is 409."""
+        found = self.log.find(self.served.name, id)
+        if found is None:
+            raise RequestRefused(f"no prediction {id!r} was answered by {self.served.name}", 404)
+        new = await self._written(self._book.tell, id, value, inputs=found["inputs"])
+        if self.live.told is not None:
+            self.live.told.try_to_catch_up(self._book)
+        return new
 
-def _json_value(value: Any) -> Any:
-    """Return a time, also in a list, as text in ISO 8601, and any other value as it is."""
-    if isinstance(value, list):
-        return [_json_value(item) for item in value]
-    return value.isoformat() if isinstance(value, datetime) else value
+    async def correct(self, id: str, value: float, why: str) -> bool:
+        """Remember that an outcome is another; return whether that is new. 404 for one that was never told."""
+        return await self._written(self._book.correct, id, value, why=why)
 
+    async def explain(self, id: str) -> dict[str, Any]:
+        """Return what moved the score of a logged prediction; see ``explaining.py``. 404 for an unknown one."""
+        record = await asyncio.to_thread(self.log.find, self.served.name, id)
+        if record is None:
+            raise RequestRefused(f"no prediction {id!r} was answered by {self.served.name}", 404)
+        return await asyncio.to_thread(self._explained, id, record)
 
-def _parsed_times(inputs: Mapping[str, Any], served: ServedProduct) -> dict[str, Any]:
-    return {
-        name: datetime.fromisoformat(value) if isinstance(served.schema[name], pl.Datetime) and value else value
-        for name, value in inputs.items()
-    }
+    def _explained(self, id: str, record: dict[str, Any]) -> dict[str, Any]:
+        live = self.live.versions.get(record["version"])
+        model = live.model if live and live.model else self.preparation.load_model(record["version"])
+        return explain(id, record, model, self.dtypes)
 
-
-def _microseconds(at: datetime) -> int:
-    delta = at - EPOCH
-    return (delta.days * 86400 + delta.seconds) * 1_000_000 + delta.microseconds
-
-
-def _write_durably(path: Path, content: bytes) -> None:
-    """Replace a file at once: a crash leaves the old content or the new."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with unfinished.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    except OSError as error:
-        raise MlopsError(f"{path} cannot be written: {error}; free space") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
+    async def _written(self, write: Callable[..., bool], id: str, value: float, **more: Any) -> bool:
+        at = microseconds(self._now())
+        if self.log.durability is Durability.PROCESS:
+            return write(id, value, at=at, **more)
+        return await asyncio.to_thread(lambda: write(id, value, at=at, **more))  # it waits for the disk

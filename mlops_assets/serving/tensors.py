@@ -1,11 +1,18 @@
-"""Rows from and to JSON of the Open Inference Protocol v2. What is wrong with a request is said, with status 400."""
+"""Rows from and to requests of the Open Inference Protocol v2. What is wrong with a request is said, with status 400.
 
-import json
+A request is JSON, or JSON followed by the binary data of some of its tensors, as the protocol's binary tensor extension
+has it: ``Inference-Header-Content-Length`` says where the JSON ends, ``binary_data_size`` of a tensor how many bytes
+are its own. Numbers are little-endian; a text is its length in four bytes and its UTF-8.
+"""
+
 import math
+import struct
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
+import orjson
 import polars as pl
 
 from mlops_assets.errors import RequestRefused
@@ -17,13 +24,55 @@ MAX_ROWS = 10_000
 def parse_json(body: bytes) -> Any:
     """Return the JSON value of ``body``; NaN and infinities are not JSON."""
     try:
-        return json.loads(body, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise RequestRefused(f"the body is not JSON: {error}") from error
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise RequestRefused(f"the body is not JSON: {error}; send null for an unknown value") from error
 
 
-def _refuse_constant(constant: str) -> None:
-    raise ValueError(f"{constant} is not a JSON number; send null for an unknown value")
+def parse_request(body: bytes, json_bytes: str | None) -> Any:
+    """Return the request, the data of its binary tensors in their places; ``json_bytes`` is the header's value."""
+    if json_bytes is None:
+        return parse_json(body)
+    if not json_bytes.isascii() or not json_bytes.isdigit() or not 0 < int(json_bytes) <= len(body):
+        raise RequestRefused(f"Inference-Header-Content-Length is {json_bytes!r}, the body has {len(body)} bytes")
+    end = int(json_bytes)
+    request, rest = parse_json(body[:end]), memoryview(body)[end:]
+    for tensor in request.get("inputs", ()) if isinstance(request, dict) else ():
+        rest = _take_binary(tensor, rest)
+    if rest:
+        raise RequestRefused(f"{len(rest)} bytes after the last binary tensor belong to none")
+    return request
+
+
+def _take_binary(tensor: Any, rest: memoryview) -> memoryview:
+    """Give a tensor its data if that is binary; return the bytes that follow."""
+    parameters = tensor.get("parameters") if isinstance(tensor, dict) else None
+    size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
+    if size is None:
+        return rest
+    name = tensor.get("name")
+    if not _is_integer(size) or not 0 <= size <= len(rest) or "data" in tensor:
+        raise RequestRefused(f"input {name!r}: binary_data_size is {size!r}, {len(rest)} bytes are left")
+    unpack = _UNPACK.get(tensor.get("datatype")) if isinstance(tensor.get("datatype"), str) else None
+    if unpack is None:
+        raise RequestRefused(f"input {name!r}: no binary data of the datatype {tensor.get('datatype')!r}")
+    try:
+        tensor["data"] = unpack(bytes(rest[:size]))
+    except (ValueError, struct.error) as error:
+        raise RequestRefused(f"input {name!r}: its {size} bytes are no {tensor['datatype']}: {error}") from error
+    return rest[size:]
+
+
+def _texts(content: bytes) -> list[str]:
+    found, place = [], 0
+    while place < len(content):
+        (length,) = struct.unpack_from("<I", content, place)
+        text = content[place + 4 : place + 4 + length]
+        if len(text) < length:
+            raise ValueError("a text is cut off")
+        found.append(text.decode())
+        place += 4 + length
+    return found
 
 
 def parse_rows(body: Any, served: ServedProduct) -> list[dict[str, Any]]:
@@ -46,7 +95,7 @@ def parse_rows(body: Any, served: ServedProduct) -> list[dict[str, Any]]:
 
 
 def _column(tensor: Any, served: ServedProduct) -> tuple[str, list[Any]]:
-    if not isinstance(tensor, dict) or not {"name", "shape", "datatype", "data"} <= set(tensor):
+    if not isinstance(tensor, dict) or not {"name", "shape", "datatype", "data"} <= tensor.keys():
         raise RequestRefused('every input needs "name", "shape", "datatype" and "data"')
     name, datatype, data, shape = tensor["name"], tensor["datatype"], tensor["data"], tensor["shape"]
     if not isinstance(name, str) or name not in served.inputs:
@@ -88,5 +137,26 @@ _FITS: Mapping[str, Callable[[Any], bool]] = {
     "BYTES": lambda value: isinstance(value, str),
     "BOOL": lambda value: isinstance(value, bool),
 }
+_UNPACK: Mapping[Any, Callable[[bytes], list[Any]]] = {
+    "INT64": lambda content: np.frombuffer(content, "<i8").tolist(),
+    "FP64": lambda content: np.frombuffer(content, "<f8").tolist(),
+    "BOOL": lambda content: [bool(byte) for byte in content],
+    "BYTES": _texts,
+}
 DATATYPES = frozenset(_FITS)
 """The datatypes an input may be declared with."""
+
+
+def wants_binary(body: Any) -> bool:
+    """Return whether the client asks for its scores as binary data."""
+    outputs = body.get("outputs")
+    asked = [outputs[0]] if isinstance(outputs, list) and outputs else []
+    said = [one.get("parameters") for one in asked if isinstance(one, dict)]
+    parameters = body.get("parameters")
+    whole = isinstance(parameters, dict) and parameters.get("binary_data_output") is True
+    return whole or any(isinstance(one, dict) and one.get("binary_data") is True for one in said)
+
+
+def as_binary(scores: list[float]) -> bytes:
+    """Return scores as FP64 tensor data."""
+    return np.asarray(scores, "<f8").tobytes()

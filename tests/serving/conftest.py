@@ -84,6 +84,17 @@ def server(root, models, features):
     yield from started(root, models, features)
 
 
+@pytest.fixture
+def untold(tmp_path, root, models):
+    """A server that knows the models and snapshots of the others, and no event yet."""
+    for folder in ("registry", "snapshots"):
+        (tmp_path / folder).symlink_to(root / folder)
+    server = Server(tmp_path).start()
+    yield server
+    server.kill()
+    server.client.close()
+
+
 @pytest.fixture(scope="module")
 def served(root, models, features):
     """A client of a server that a whole module may ask, since it does it no harm."""

@@ -1,5 +1,10 @@
 """A small product to serve: people rate things, and a model says who will like what."""
 
+import asyncio
+import json
+import sqlite3
+import time
+import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,6 +15,8 @@ from mlops_assets.data.local import LocalSnapshots
 from mlops_assets.features.view import Aggregate, FeatureView, RequestFeature
 from mlops_assets.serving.app import build_app
 from mlops_assets.serving.log import FilePredictionLog
+from mlops_assets.serving.runtime import ProductRuntime
+from mlops_assets.serving.segments import read_lines
 from mlops_assets.serving.served import ServedProduct
 from mlops_assets.serving.server import serve
 from mlops_assets.training.directory_registry import DirectoryRegistry
@@ -80,8 +87,13 @@ def register_model(root: Path, seed: int) -> str:
         seed=seed,
         progress=lambda step, metrics: None,
     )
-    directory = root / "made" / str(seed)
-    save_package(model, Package(loader="mlops_assets.training.lightgbm:load_lightgbm", features=FEATURES), directory)
+    return register(root, model, "mlops_assets.training.lightgbm:load_lightgbm")
+
+
+def register(root: Path, model, loader: str) -> str:
+    """Register a model that is made by hand, and return its digest."""
+    directory = root / "made" / uuid.uuid4().hex
+    save_package(model, Package(loader=loader, features=tuple(model.features)), directory)
     digest = digest_of_directory(directory)
     DirectoryRegistry(root / "registry").register("shop", directory, digest=digest, params={}, metrics={}, facts={})
     return digest
@@ -95,6 +107,68 @@ def app(root: Path):
         log=FilePredictionLog(root / "log"),
         state_dir=root / "state",
     )
+
+
+class Here:
+    """A product's runtime in this process, whose event loop runs while it is asked something."""
+
+    def __init__(self, root: Path, *, served=SHOP, models: Path | None = None, **options):
+        self.root = root
+        self.loop = asyncio.new_event_loop()
+        self.runtime = ProductRuntime(
+            served,
+            snapshots=LocalSnapshots(root / "snapshots"),
+            registry=DirectoryRegistry((models or root) / "registry"),
+            log=FilePredictionLog(root / "log"),
+            state_dir=root / "state",
+            **options,
+        )
+        self.run(self.runtime.start())
+
+    def run(self, coroutine):
+        return self.loop.run_until_complete(coroutine)
+
+    def apply(self, plan):
+        self.run(self.runtime.apply(plan))
+
+    def answer(self, rows, **more):
+        return self.run(self.runtime.answer(rows, until=time.perf_counter() + 60, **more))
+
+    def tell(self, id, value):
+        return self.run(self.runtime.tell(id, value))
+
+    def rest(self):
+        """Let what runs beside the requests go on."""
+        self.run(asyncio.sleep(0.05))
+
+    def told(self):
+        """Return the events that were told, in their order."""
+        return [
+            self.runtime.live.told.event(outcome)
+            for outcome in FilePredictionLog(self.root / "log").outcomes("shop").after(0)
+        ]
+
+    def stop(self):
+        self.run(self.runtime.stop())
+        self.loop.close()
+
+
+def rewrite_log(root: Path, change) -> None:
+    """Let ``change`` lie about the predictions of the shop that are on disk; their outcomes stay theirs."""
+    [path] = (root / "log" / "shop" / "predictions").glob("*.jsonl")
+    old = [(line.locator, json.loads(line.content)) for line in read_lines(path)[0]]
+    for _, record in old:
+        change(record)
+    path.write_text("".join(f"\n{json.dumps(record)}\n" for _, record in old))
+    moved = [
+        (f"{record['trace']}-{locator}", line.locator)
+        for (locator, record), line in zip(old, read_lines(path)[0], strict=True)
+    ]
+    with sqlite3.connect(root / "log" / "shop" / "outcomes.sqlite") as database:
+        for id, place in moved:
+            new = f"moved-{id.partition('-')[0]}-{place}"
+            database.execute("UPDATE outcomes SET id = ? WHERE id = ?", (new, id))
+        database.execute("UPDATE outcomes SET id = substr(id, 7)")
 
 
 def request(person, at, price=10.0):

@@ -25,7 +25,7 @@ def without(name):
 
 BAD = {
     "not JSON": ("{", "not JSON"),
-    "NaN": (json.dumps(GOOD).replace("10.0", "NaN"), "not a JSON number"),
+    "NaN": (json.dumps(GOOD).replace("10.0", "NaN"), "send null"),
     "no inputs": ("{}", "inputs"),
     "a list": ("[]", "inputs"),
     "a missing input": (without("person"), "missing"),

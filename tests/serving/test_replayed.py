@@ -1,7 +1,5 @@
 """What a server answered, with outcomes told in between, a restart and a new snapshot, is what batch computes."""
 
-import asyncio
-import json
 from dataclasses import replace
 from datetime import timedelta
 
@@ -11,14 +9,15 @@ import pytest
 import shop
 
 from mlops_assets.data.local import LocalSnapshots
+from mlops_assets.features.parity import read_parity
 from mlops_assets.features.polars_engine import PolarsEngine
 from mlops_assets.features.view import Aggregate
+from mlops_assets.ledger.entry import Kind
+from mlops_assets.ledger.sql import SqlLedger
 from mlops_assets.monitoring.checks import build_parity_check
 from mlops_assets.monitoring.replayed import replay_predictions, told_events
 from mlops_assets.release.plan import TrafficPlan
 from mlops_assets.serving.log import FilePredictionLog
-from mlops_assets.serving.runtime import ProductRuntime
-from mlops_assets.training.directory_registry import DirectoryRegistry
 
 
 @pytest.fixture(scope="module")
@@ -30,27 +29,33 @@ def model(tmp_path_factory):
 class Served:
     """A shop that serves in this process, and what it left."""
 
-    def __init__(self, root, model):
-        self.root, (self.models, self.model) = root, model
+    here = None
+
+    def __init__(self, root, model, **options):
+        self.root, (self.models, self.model), self.options = root, model, options
         self.snapshots = LocalSnapshots(root / "snapshots")
         self.start()
 
     def start(self):
-        self.runtime = ProductRuntime(
-            shop.SHOP,
-            snapshots=self.snapshots,
-            registry=DirectoryRegistry(self.models / "registry"),
-            log=FilePredictionLog(self.root / "log"),
-            state_dir=self.root / "state",
-        )
+        self.stop()
+        self.here = shop.Here(self.root, models=self.models, **self.options)
+
+    def stop(self):
+        if self.here is not None:
+            self.here.stop()
 
     def plan(self, dataset):
-        digest = self.snapshots.write(dataset).digest
-        asyncio.run(self.runtime.apply(TrafficPlan(weights={self.model: 100}, features=digest)))
+        self.plan_at(self.snapshots.write(dataset).digest)
+
+    def plan_at(self, digest):
+        self.here.apply(TrafficPlan(weights={self.model: 100}, features=digest))
+
+    def tell(self, id, value):
+        return self.here.tell(id, value)
 
     def ask(self, person, minutes):
         at = shop.START + timedelta(minutes=minutes)
-        (answer,) = self.runtime.answer([{"person": person, "at": at, "price": 3.0}])
+        (answer,) = self.here.answer([{"person": person, "at": at, "price": 3.0}])
         return answer.id
 
     def log(self):
@@ -67,17 +72,18 @@ def served(tmp_path, model):
     served.plan(shop.history(40))
     asked = [served.ask(person, 20_000 + minute) for minute, person in enumerate([1, 1, 2, 99])]
     for id in (asked[1], asked[0], asked[3]):
-        served.runtime.tell(id, 5.0)
+        served.tell(id, 5.0)
         asked.append(served.ask(1, 20_100 + len(asked)))
     served.start()
     served.plan(shop.history(60, seed=1))
-    served.runtime.tell(asked[2], 1.5)
+    served.tell(asked[2], 1.5)
     for person in (1, 2, 99):
         asked.append(served.ask(person, 20_300 + len(asked)))
-    served.runtime.tell(asked[-1], 2.0)
+    served.tell(asked[-1], 2.0)
     served.ask(99, 20_400)
     served.ask(99, 20_300)  # before the event that was told
-    return served
+    yield served
+    served.stop()
 
 
 def test_all_that_was_served_agrees_with_batch(served):
@@ -103,13 +109,7 @@ def test_a_replay_that_forgets_what_the_server_knew_would_not_agree(served, forg
 
 
 def rewritten(served, change):
-    """Let ``change`` lie about the predictions that are on disk."""
-    for path in (served.root / "log" / "shop").glob("*.jsonl"):
-        records = [json.loads(line) for line in path.read_text().splitlines()]
-        for record in records:
-            if record["kind"] == "prediction":
-                change(record)
-        path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    shop.rewrite_log(served.root, change)
 
 
 def test_one_value_that_was_served_otherwise_fails_the_check_and_is_shown(served):
@@ -154,7 +154,7 @@ def test_where_nothing_was_served_the_check_says_so_and_does_not_fail(tmp_path, 
     [
         (lambda record: record.pop("definitions"), "answered by other definitions", 0),
         (lambda record: record.pop("told"), "the log does not show what the server had been told", 0),
-        (lambda record: record.update(told=record["told"] + 1), "the log does not show what the server", 0),
+        (lambda record: record.update(told=record["told"] + 100), "the log does not show what the server", 0),
         (lambda record: record.update(snapshot=None), "answered without a snapshot", 0),
         (lambda record: record.update(snapshot="sha256:" + "0" * 64), "its snapshot is gone", 0),
     ],
@@ -178,6 +178,22 @@ def test_only_the_newest_predictions_are_replayed(served):
     assert served.report(most=5).replayed == 5
 
 
+def ledger_of(served):
+    return SqlLedger(f"sqlite:///{served.root}/ledger.db")
+
+
+def test_the_ledger_keeps_each_report_once_under_its_digest(served):
+    digests = [checked(served).metadata["digests"].value["shop"] for _ in range(2)]
+    served.ask(1, 20_500)
+    digests.append(checked(served).metadata["digests"].value["shop"])
+    entries = ledger_of(served).entries("shop")
+    assert [entry.kind for entry in entries] == [Kind.PARITY_MEASURED] * 2
+    assert [entry.body["report"] for entry in entries] == list(dict.fromkeys(digests))
+    assert {entry.body["definition"] for entry in entries} == {shop.TASTE.digest}
+    assert read_parity(entries[0].body["parity"]).digest == digests[0]
+    assert read_parity(entries[1].body["parity"]) == served.report()
+
+
 def checked(served):
     """Return the evaluation of the check as a run makes it."""
 
@@ -186,6 +202,7 @@ def checked(served):
         """Made elsewhere."""
 
     resources = {"predictions": FilePredictionLog(served.root / "log"), "snapshots": served.snapshots}
+    resources["ledger"] = ledger_of(served)
     defs = dg.Definitions(
         assets=[taste, build_parity_check(shop.TASTE, [shop.SHOP])],
         jobs=[dg.define_asset_job("check", selection=dg.AssetSelection.checks_for_assets(["features", "taste"]))],

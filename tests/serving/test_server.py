@@ -1,6 +1,6 @@
 import threading
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import polars as pl
@@ -136,6 +136,56 @@ def test_a_request_for_an_entity_that_features_do_not_know_is_counted(server):
     server.infer(123_456, NOW)
     server.infer(3, NOW)
     assert absent() == before + 1
+
+
+def freshness(server):
+    """Return the age of the newest event of the view as /metrics says it, between the moments before and after."""
+    before = datetime.now(UTC)
+    lines = server.client.get("/metrics").text.splitlines()
+    name = f'mlops_feature_freshness_seconds{{product="shop",view="{shop.TASTE.name}"}} '
+    found = [float(line.removeprefix(name)) for line in lines if line.startswith(name)]
+    return before, found, datetime.now(UTC)
+
+
+def is_age_of(newest, measured):
+    before, (seconds,), after = measured
+    assert (before - newest).total_seconds() <= seconds <= (after - newest).total_seconds()
+    return True
+
+
+def test_the_age_of_the_newest_event_is_measured_when_metrics_are_asked_for(untold, models, features):
+    server = untold
+    assert server.put_plan({models[0]: 100}, features=features).is_success
+    newest = shop.history()["at"].max()
+    assert is_age_of(newest, freshness(server))
+    late = server.infer(3, newest - timedelta(days=1)).json()["parameters"]["prediction_ids"][0]
+    assert server.tell(late, 3.0).is_success
+    assert is_age_of(newest, freshness(server))
+    recent = datetime.now(UTC) - timedelta(hours=1)
+    [id] = server.infer(3, recent).json()["parameters"]["prediction_ids"]
+    assert is_age_of(newest, freshness(server))  # a request is no event
+    assert server.tell(id, 3.0).is_success
+    assert is_age_of(recent, freshness(server))
+    server.kill()
+    server.start()
+    assert is_age_of(recent, freshness(server))
+
+
+def test_an_event_of_the_future_is_no_age_below_zero(untold, models, features):
+    server = untold
+    assert server.put_plan({models[0]: 100}, features=features).is_success
+    [id] = server.infer(4, datetime.now(UTC) + timedelta(days=3)).json()["parameters"]["prediction_ids"]
+    assert server.tell(id, 3.0).is_success
+    assert freshness(server)[1] == [0.0]
+
+
+def test_a_view_that_holds_no_event_has_no_age(untold, models):
+    assert freshness(untold)[1] == []
+    assert untold.put_plan({models[0]: 100}).is_success
+    assert freshness(untold)[1] == []
+    [id] = untold.infer(3, NOW).json()["parameters"]["prediction_ids"]
+    assert untold.tell(id, 3.0).is_success
+    assert is_age_of(NOW, freshness(untold))
 
 
 def test_metrics_are_there_for_prometheus(server):
