@@ -28,8 +28,8 @@ from mlops_assets.evaluation.plots import plot_explanation, plot_metrics
 from mlops_assets.evaluation.report import EvaluationReport
 from mlops_assets.features.engine import feature_table
 from mlops_assets.features.polars_engine import PolarsEngine
-from mlops_assets.gates.checks import record_judgement
 from mlops_assets.gates.panel import Panel, judge_all
+from mlops_assets.gates.record import record_judgement
 from mlops_assets.ledger.canonical import Digest, digest_of
 from mlops_assets.ledger.entry import Kind
 from mlops_assets.ledger.state import fold

@@ -96,12 +96,20 @@ def await_serving(processes: Processes, *, patience_seconds: float = 60) -> None
 def start_daemon(processes: Processes, module: str, workspace: str) -> None:
     """Start the code location ``module`` with warm runs, then the Dagster daemon over ``workspace``, which names it."""
     environment = dagster_environment()
+    create_history(Path(environment["DAGSTER_HOME"]))
     server = (sys.executable, "-m", "deployments.code_server", module, str(CODE_SERVER_PORT))
     if _listens(CODE_SERVER_PORT):
         raise ServiceUnavailable(f"something already listens at port {CODE_SERVER_PORT}: end it first (a make demo?)")
     processes.start("code_server", *server, environment=environment)
     daemon = (sys.executable, "-m", "dagster._daemon", "run", "-w", workspace)
     processes.start("daemon", *daemon, environment=environment)  # it waits for the code location by itself
+
+
+def create_history(dagster_home: Path) -> None:
+    """Make the tables of Dagster's history: two processes that find none at once would each make them, and one fail."""
+    from dagster import DagsterInstance
+
+    DagsterInstance.from_config(str(dagster_home)).dispose()
 
 
 def await_daemon(processes: Processes, *, patience_seconds: float = 120) -> None:

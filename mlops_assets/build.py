@@ -4,7 +4,7 @@ Belongs here: what is connected to what. Not here: how anything is done.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
@@ -15,7 +15,7 @@ from mlops_assets.data.snapshot import SnapshotStore
 from mlops_assets.data.source import DatasetSource
 from mlops_assets.delivery.assets import build_delivery_asset
 from mlops_assets.errors import InvalidDefinition
-from mlops_assets.evaluation.assets import build_evaluation_asset, build_model_card_asset
+from mlops_assets.evaluation.assets import Retrain, build_evaluation_asset, build_model_card_asset
 from mlops_assets.evaluation.card import CardFacts
 from mlops_assets.evaluation.jobs import build_backtest_job
 from mlops_assets.features.assets import build_feature_asset
@@ -23,22 +23,28 @@ from mlops_assets.features.catalogue import users_of
 from mlops_assets.features.checks import build_freshness_check
 from mlops_assets.features.jobs import build_materialize_job
 from mlops_assets.features.materialization import TimePartitions
+from mlops_assets.features.online_stores import MemoryStores, OnlineStores
+from mlops_assets.features.request import derived_features, row_expressions
 from mlops_assets.features.view import FeatureView
-from mlops_assets.gates.checks import build_gate_checks
+from mlops_assets.gates.checks import build_gate_checks, build_power_check
+from mlops_assets.gates.gate import MeasuringGate
+from mlops_assets.ledger.canonical import Digest
 from mlops_assets.ledger.entry import Ledger
 from mlops_assets.monitoring.assets import build_drift_asset, build_performance_asset, build_predictions_asset
 from mlops_assets.monitoring.checks import build_parity_check
 from mlops_assets.product import ModelProduct, find_shared_faults
 from mlops_assets.release.assets import build_deployment_asset, build_release_asset
-from mlops_assets.release.jobs import build_release_jobs
+from mlops_assets.release.jobs import build_release_jobs, build_replay_job, build_simulate_policy_job
 from mlops_assets.release.sensors import build_approval_sensor, build_rollout_sensor
 from mlops_assets.release.target import ServingTarget
 from mlops_assets.retraining.sensors import build_drift_sensor, build_performance_sensor, build_proposals_sensor
+from mlops_assets.serving.assets import build_online_features_asset
 from mlops_assets.serving.prediction import PredictionLog
 from mlops_assets.training.assets import build_candidate_asset, build_training_set_asset
 from mlops_assets.training.backend import TrainingBackend
-from mlops_assets.training.jobs import build_reproduce_job
+from mlops_assets.training.jobs import build_renew_golden_job, build_reproduce_job
 from mlops_assets.training.registry import ModelRegistry
+from mlops_assets.training.retrain import train_again
 
 TRAINING_STAGES = ("dataset", "quarantine", "training_set", "candidate", "evaluation", "model_card")
 MONITORING_STAGES = ("predictions", "drift", "performance")
@@ -46,7 +52,10 @@ MONITORING_STAGES = ("predictions", "drift", "performance")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Platform:
-    """Where everything runs and is kept. ``sources`` binds the names that products give their data."""
+    """Where everything runs and is kept. ``sources`` binds the names that products give their data.
+
+    ``online`` is where prediction servers keep features; those that processes share are filled by an asset as well.
+    """
 
     sources: Mapping[str, DatasetSource]
     ledger: Ledger
@@ -55,10 +64,11 @@ class Platform:
     training: TrainingBackend
     serving: ServingTarget
     predictions: PredictionLog
+    online: OnlineStores = field(default_factory=MemoryStores)
 
     def resources(self) -> dict[str, Any]:
         """Return Dagster's resources by the keys that assets and sensors ask for."""
-        names = ("ledger", "snapshots", "registry", "training", "serving", "predictions")
+        names = ("ledger", "snapshots", "registry", "training", "serving", "predictions", "online")
         return {name: getattr(self, name) for name in names}
 
 
@@ -76,6 +86,7 @@ def build_definitions(products: Sequence[ModelProduct], platform: Platform) -> d
     kept = {product.name: product.materialization.partitions for product in products}
     views = {view.name: view for product in products for view in product.views}
     partitions = {name: parts for name, view in views.items() if (parts := kept[view.source]) is not None}
+    fills = platform.online.are_shared
     return dg.Definitions(
         assets=[
             *(
@@ -84,14 +95,30 @@ def build_definitions(products: Sequence[ModelProduct], platform: Platform) -> d
                 for asset in build_assets(product, platform.sources[product.source], partitions)
             ),
             *(asset for view in views.values() for asset in build_view(view, products)),
+            *(build_online_features_asset(product.served, owners=[product.owner]) for product in products if fills),
             build_delivery_asset([product.name for product in products]),
         ],
-        asset_checks=[build_gate_checks(product.name, product.gates) for product in products],
-        jobs=[job for product in products for job in build_jobs(product)],
+        asset_checks=[check for product in products for check in build_checks(product)],
+        jobs=[job for product in products for job in build_jobs(product, fills=fills)],
         sensors=[sensor for product in products for sensor in build_sensors(product, platform)],
         resources=platform.resources(),
         executor=dg.in_process_executor,
     )
+
+
+def build_checks(product: ModelProduct) -> list[dg.AssetChecksDefinition]:
+    """Return the gates as checks of the evaluation, and what they need as a check of the training set."""
+    errors = product.profile.errors
+    return [
+        build_power_check(product.name, product.gates, cluster=product.entity, errors=errors),
+        build_gate_checks(
+            product.name,
+            product.gates,
+            errors=errors,
+            policy=product.policy.to_json(),
+            views=product.view_digests,
+        ),
+    ]
 
 
 def build_view(view: FeatureView, products: Sequence[ModelProduct]) -> list[dg.AssetsDefinition]:
@@ -115,7 +142,12 @@ def build_assets(
     return [
         build_raw(name, source, owners=owners),
         build_dataset(
-            name, source, product.contract, event_time=product.event_time, derived=product.derived, owners=owners
+            name,
+            source,
+            product.contract,
+            event_time=product.event_time,
+            derived=row_expressions(derived_features(product.derived)),
+            owners=owners,
         ),
         build_training_set_asset(
             name,
@@ -124,6 +156,7 @@ def build_assets(
             label=product.label,
             entity=product.entity,
             event_time=product.event_time,
+            event_key=product.event_key,
             split=product.split,
             partitions=partitions,
             owners=owners,
@@ -132,11 +165,24 @@ def build_assets(
             name, recipes=product.recipes, features=product.features, label=product.label, owners=owners
         ),
         build_evaluation_asset(
-            name, metrics=product.metrics, label=product.label, cluster=product.entity, owners=owners
+            name,
+            metrics=product.metrics,
+            label=product.label,
+            cluster=product.entity,
+            measurements=[gate for gate in product.gates if isinstance(gate, MeasuringGate)],
+            retrain=_retrain(product),
+            served=product.served,
+            owners=owners,
         ),
         build_model_card_asset(name, metrics=product.metrics, label=product.label, facts=facts, owners=owners),
         build_release_asset(
-            name, product.gates, product.profile.strategy, approvals_needed=product.profile.approvals, owners=owners
+            name,
+            product.gates,
+            product.profile.strategy,
+            approvals_needed=product.profile.approvals,
+            errors=product.profile.errors,
+            views=product.view_digests,
+            owners=owners,
         ),
         build_deployment_asset(name, product.profile.strategy, product.analysis, owners=owners),
         build_predictions_asset(name, window_size=product.monitoring_window, owners=owners),
@@ -147,12 +193,38 @@ def build_assets(
     ]
 
 
-def build_jobs(product: ModelProduct) -> list[Any]:
-    """Return the jobs of one product by the names people launch them with."""
+def _retrain(product: ModelProduct) -> Retrain:
+    """Return what trains a candidate of the product again, with the platform's own backend."""
+
+    def retrain(
+        context: dg.AssetExecutionContext,
+        candidate: Digest,
+        registry: ModelRegistry,
+        snapshots: SnapshotStore,
+        training: TrainingBackend,
+    ) -> Digest:
+        return train_again(
+            context,
+            product.name,
+            candidate,
+            recipes=product.recipes,
+            features=product.features,
+            label=product.label,
+            registry=registry,
+            snapshots=snapshots,
+            training=training,
+        )
+
+    return retrain
+
+
+def build_jobs(product: ModelProduct, *, fills: bool = False) -> list[Any]:
+    """Return the jobs of one product by the names people launch them with; training ``fills`` the online store too."""
     name = product.name
     own = [view for view in product.views if view.source == name]
     views = dg.AssetSelection.assets(*(dg.AssetKey(["features", view.name]) for view in own))
-    training = dg.AssetSelection.assets(*(dg.AssetKey([name, stage]) for stage in TRAINING_STAGES))
+    stages = (*TRAINING_STAGES, "online_features") if fills else TRAINING_STAGES
+    training = dg.AssetSelection.assets(*(dg.AssetKey([name, stage]) for stage in stages))
     monitoring = dg.AssetSelection.assets(*(dg.AssetKey([name, stage]) for stage in MONITORING_STAGES))
     checks = dg.AssetSelection.checks_for_assets(*(dg.AssetKey(["features", view.name]) for view in own))
     partitions = product.materialization.partitions
@@ -169,6 +241,9 @@ def build_jobs(product: ModelProduct) -> list[Any]:
         ),
         *([build_materialize_job(name, own, partitions)] if partitions and own else []),
         *build_release_jobs(name),
+        build_replay_job(name),
+        build_simulate_policy_job(name, product.policy),
+        *([build_renew_golden_job(name)] if product.split.renewal == "by_hand" else []),
         build_reproduce_job(
             name,
             views=product.views,

@@ -17,13 +17,20 @@ from mlops_assets.data.contract import DataContract
 from mlops_assets.errors import InvalidDefinition
 from mlops_assets.evaluation.metrics import Metric
 from mlops_assets.features.materialization import Materialization
+from mlops_assets.features.request import derived_features, schema_faults
 from mlops_assets.features.view import FeatureView, RequestFeature
+from mlops_assets.gates.contradictions import contradictions
+from mlops_assets.gates.error_control import ErrorControl
 from mlops_assets.gates.gate import Gate
+from mlops_assets.gates.golden_budget import GoldenBudget
+from mlops_assets.gates.parity_holds import ParityHolds
+from mlops_assets.ledger.canonical import Digest
 from mlops_assets.monitoring.drift import DriftDetector, UnivariateDrift
 from mlops_assets.monitoring.performance import LivePerformance
 from mlops_assets.release.blue_green import BlueGreen
 from mlops_assets.release.canary import Canary
 from mlops_assets.release.live import LiveAnalysis
+from mlops_assets.release.policy import Policy
 from mlops_assets.release.rollout import RolloutStrategy
 from mlops_assets.retraining.policy import RetrainingPolicy
 from mlops_assets.serving.served import ServedProduct
@@ -38,18 +45,21 @@ class Profile:
     """How much a product does by itself, by the risk it carries.
 
     ``approvals`` people must approve a judged candidate before it is released (0: it is released by itself),
-    ``strategy`` moves its traffic, ``retraining`` says when it trains again.
+    ``strategy`` moves its traffic, ``retraining`` says when it trains again, ``errors`` what the gates' error rates may
+    add up to.
     """
 
     name: str
     strategy: RolloutStrategy
     approvals: int = 0
     retraining: RetrainingPolicy = field(default_factory=RetrainingPolicy)
+    errors: ErrorControl = field(default_factory=ErrorControl)
 
     def faults(self) -> list[str]:
         """Return what is wrong with the declaration, one sentence each."""
         found = [f"strategy: {fault}" for fault in self.strategy.faults()]
         found += [f"retraining: {fault}" for fault in self.retraining.faults()]
+        found += [f"errors: {fault}" for fault in self.errors.faults()]
         if self.approvals < 0:
             found.append(f"approvals must be 0 or more, found {self.approvals}")
         return found
@@ -61,9 +71,15 @@ def velocity(**changes: Any) -> Profile:
 
 
 def governed(**changes: Any) -> Profile:
-    """Return the profile of products where people answer for each version: one approval, then all traffic at once."""
+    """Return the profile of products where people answer for each version, and read what is claimed of it.
+
+    One approval, then all traffic at once; every claim that is shown as passed holds together with all others, and a
+    golden set serves five times.
+    """
     policy = RetrainingPolicy(on_new_data=True, on_drift=False, on_performance=False)
-    return replace(Profile(name="governed", strategy=BlueGreen(), approvals=1, retraining=policy), **changes)
+    errors = ErrorControl(claims="each", golden=GoldenBudget(uses=5))
+    profile = Profile(name="governed", strategy=BlueGreen(), approvals=1, retraining=policy, errors=errors)
+    return replace(profile, **changes)
 
 
 def low_latency(**changes: Any) -> Profile:
@@ -122,6 +138,22 @@ class ModelProduct:
         )
 
     @property
+    def policy(self) -> Policy:
+        """All that decides whether a candidate goes live."""
+        return Policy(
+            gates=self.gates,
+            analysis=self.analysis,
+            strategy=self.profile.strategy,
+            approvals=self.profile.approvals,
+            errors=self.profile.errors,
+        )
+
+    @property
+    def view_digests(self) -> dict[str, Digest]:
+        """The digests of the views that the product serves, by name."""
+        return {view.name: view.digest for view in self.views}
+
+    @property
     def metric_names(self) -> frozenset[str]:
         """Names of the metrics an evaluation computes."""
         return frozenset(metric.name for metric in self.metrics)
@@ -148,6 +180,7 @@ class ModelProduct:
         yield from self._part_faults()
         yield from self._name_faults()
         yield from self._column_faults()
+        yield from self._row_faults()
         yield from self._gate_faults()
         if self.monitoring_window < 1:
             yield f"monitoring_window: counts predictions and must be at least 1, found {self.monitoring_window}"
@@ -163,7 +196,6 @@ class ModelProduct:
             ("materialization", self.materialization),
         ]
         parts += [("views", view) for view in self.views]
-        parts += [("request_features", feature) for feature in self.request_features]
         parts += [("recipes", recipe) for recipe in self.recipes]
         parts += [("gates", gate) for gate in self.gates]
         parts += [("metrics", metric) for metric in self.metrics]
@@ -204,11 +236,31 @@ class ModelProduct:
             if name in columns and name not in self.inputs:
                 yield f"{part}: {name!r} is not among the inputs, so no request could be answered"
 
+    def _row_faults(self) -> Iterator[str]:
+        """Yield what is wrong with expressions over one row, by themselves or with columns of the contract."""
+        schema = self.served.schema
+        for feature in self.request_features:
+            yield from (f"request_features: {fault}" for fault in feature.faults() or schema_faults([feature], schema))
+        for column in derived_features(self.derived):
+            found = column.faults() or schema_faults([column], schema)
+            yield from (f"derived: {fault.replace('request feature', 'column', 1)}" for fault in found)
+
     def _gate_faults(self) -> Iterator[str]:
+        yield from (f"gates: {fault}" for fault in contradictions(self.gates, self.metrics))
+        try:
+            self.policy.to_json()
+        except TypeError as error:
+            yield f"gates and analysis: the ledger cannot record them: {error}"
         for gate in self.gates:
             for metric in sorted(gate.metrics - self.metric_names):
                 computed = sorted(self.metric_names)
                 yield f"gates: {gate.name} reads the metric {metric!r}, which nobody computes; computed: {computed}"
+            if isinstance(gate, ParityHolds):
+                known = sorted(view.name for view in self.views)
+                unknown = sorted({*gate.views} - {*known})
+                yield from (f"gates: {gate.name} asks for the view {name!r}; the views are {known}" for name in unknown)
+                if not known:
+                    yield f"gates: {gate.name} has nothing to hold: the product has no views"
 
 
 def _columns_of_view(view: FeatureView) -> list[tuple[str, str]]:

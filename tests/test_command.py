@@ -114,7 +114,7 @@ def choosing(recipe):
 
 
 def verdicts(told):
-    """Return verdict by gate, as they were printed."""
+    """Return verdict by gate and check, as they were printed."""
     lines = [line.split() for line in told.splitlines()]
     return {words[1]: words[0] for words in lines if words and words[0] in ("PASSED", "FAILED", "INCONCLUSIVE")}
 
@@ -122,7 +122,7 @@ def verdicts(told):
 @pytest.mark.services
 def test_launch_waits_for_the_run_prints_each_gates_verdict_and_answers_zero(launch, home):
     code, told, _ = launch("films_train")
-    assert verdicts(told) == {"at_least_roc_auc": "PASSED", "superior_brier": "PASSED"}
+    assert verdicts(told) == {"enough_golden_rows": "PASSED", "at_least_roc_auc": "PASSED", "superior_brier": "PASSED"}
     assert "must be at least 0.6" in told
     assert ": SUCCESS" in told
     assert code == 0
@@ -133,7 +133,7 @@ def test_launch_waits_for_the_run_prints_each_gates_verdict_and_answers_zero(lau
 @pytest.mark.services
 def test_launch_answers_one_when_a_gate_halted_the_run_and_says_which_and_why(launch):
     code, told, _ = launch("films_train", *choosing("clueless"))
-    assert verdicts(told) == {"at_least_roc_auc": "FAILED", "superior_brier": "PASSED"}
+    assert verdicts(told) == {"enough_golden_rows": "PASSED", "at_least_roc_auc": "FAILED", "superior_brier": "PASSED"}
     assert "roc_auc is 0.5 " in told
     assert ": FAILURE" in told
     assert code == command.GATE_HALTED == 1

@@ -11,10 +11,13 @@ import mlops_assets
 ROOT = Path(__file__).resolve().parents[1]
 
 PUBLIC = {
-    "Aggregate", "AtLeast", "AtMost", "BlueGreen", "Canary", "DataContract", "FeatureView", "FileSource",
+    "Aggregate", "AtLeast", "AtMost", "BlueGreen", "Canary", "DataContract", "Equivalent", "FeatureView", "FileSource",
     "InvalidDefinition", "Judgement", "LiveAnalysis", "LivePerformance", "MlopsError", "ModelProduct", "NonInferior",
-    "Platform", "Profile", "Recipe", "RequestFeature", "RetrainingPolicy", "Superior", "TimeSplit", "UnivariateDrift",
-    "Verdict", "build_definitions", "governed", "low_latency", "velocity",
+    "ParityHolds", "Platform", "Profile", "Recipe", "RequestFeature", "RetrainingPolicy", "Superior", "TimeSplit",
+    "UnivariateDrift", "Verdict", "build_definitions", "governed", "low_latency", "velocity",
+    "Calibrated", "ErrorControl", "Fair", "GoldenBudget", "LatencyAtMost", "LatencyBudget", "NoLeakage", "RateAtMost",
+    "RateNotAbove",
+    "Reproducible", "Serves", "Slice", "SlicesHold", "StablePredictions",
 }  # fmt: skip
 
 
@@ -33,8 +36,10 @@ def test_the_wheel_holds_the_library_only(tmp_path):
 
 
 def test_the_pins_carry_hashes_and_no_address():
-    for name in ("constraints.txt", "constraints-uv.txt"):
-        text = (ROOT / name).read_text()
+    pins = sorted(ROOT.glob("constraints*.txt"))
+    assert len(pins) == 4
+    for path in pins:
+        text = path.read_text()
         assert "://" not in text
         assert "index" not in text.replace("indexed", "")
         requirements = [line for line in text.splitlines() if line and not line.startswith((" ", "#"))]

@@ -103,7 +103,7 @@ def build_dataset(
     contract: DataContract,
     *,
     event_time: str,
-    derived: Mapping[str, str] | None = None,
+    derived: Sequence[pl.Expr] = (),
     owners: Sequence[str] = (),
 ) -> dg.AssetsDefinition:
     """Return the assets ``[product, dataset]`` and ``[product, quarantine]``, snapshots both.
@@ -112,7 +112,7 @@ def build_dataset(
     newest one and says so in the metadata: an old version of files is gone, and a run that only fails would be of no
     use, while its record says exactly what it read. A source that keeps changing while it is read is tried
     ``ATTEMPTS`` times, then ``SourceChanged``. ``event_time`` is the column whose range and density are shown.
-    ``derived`` columns are added to the good rows, by Polars SQL expressions.
+    ``derived`` columns are added to the good rows; their expressions look at one row each.
     """
     common: dict[str, Any] = {
         "group_name": product,
@@ -146,7 +146,7 @@ def build_dataset(
         validated = validate(frame, contract, product=product)
         if not validated.good.height:
             raise DataError(f"{product}: no row of {source.name} is left after validation: {dict(validated.failures)}")
-        good = validated.good.with_columns(**{name: pl.sql_expr(text) for name, text in (derived or {}).items()})
+        good = validated.good.with_columns(derived)
         kept, aside = snapshots.write(good), snapshots.write(validated.quarantined)
         note = {} if wanted in (None, version) else {"moved_on_from": dg.MetadataValue.text(str(wanted))}
         facts = {**_facts(good, event_time), "quarantine_share": validated.bad_share, **note}

@@ -10,6 +10,8 @@ from mlops_assets.features.engine import FeatureEngine
 from mlops_assets.features.parity import ParityReport, merged
 from mlops_assets.features.polars_engine import PolarsEngine
 from mlops_assets.features.view import FeatureView
+from mlops_assets.ledger.entry import Ledger
+from mlops_assets.monitoring.record import record_parity
 from mlops_assets.monitoring.replayed import MOST_REPLAYED, replay_predictions
 from mlops_assets.serving.prediction import PredictionLog
 from mlops_assets.serving.served import ServedProduct
@@ -25,8 +27,9 @@ def build_parity_check(
 ) -> dg.AssetChecksDefinition:
     """Return the check ``parity`` on ``features/<view.name>``: passed if no value served by ``products`` differs.
 
-    It replays the newest ``most`` predictions of each product. Where nothing was served that can be replayed, it passes
-    and says so; ``ParityReport.is_evidence`` tells a gate. Needs the resources ``predictions`` and ``snapshots``.
+    It replays the newest ``most`` predictions of each product, and records each product's report in the ledger, where
+    the gate ``ParityHolds`` finds it. Where nothing was served that can be replayed, it passes and says so;
+    ``ParityReport.is_evidence`` tells a gate. Needs the resources ``predictions``, ``snapshots`` and ``ledger``.
     """
 
     @dg.asset_check(
@@ -36,7 +39,10 @@ def build_parity_check(
         description="The values that were served, replayed, are those that batch computes, to the last bit.",
     )
     def parity(
-        predictions: dg.ResourceParam[PredictionLog], snapshots: dg.ResourceParam[SnapshotStore]
+        context: dg.AssetCheckExecutionContext,
+        predictions: dg.ResourceParam[PredictionLog],
+        snapshots: dg.ResourceParam[SnapshotStore],
+        ledger: dg.ResourceParam[Ledger],
     ) -> dg.AssetCheckResult:
         computing = engine or PolarsEngine()
         reports = {
@@ -45,6 +51,8 @@ def build_parity_check(
             )
             for served in products
         }
+        for product, found in reports.items():
+            record_parity(ledger, product, view, found, run_id=context.run.run_id)
         report = merged(list(reports.values()), view)
         return dg.AssetCheckResult(
             passed=report.agrees,
@@ -64,6 +72,7 @@ def _metadata(report: ParityReport, reports: Mapping[str, ParityReport]) -> dict
         "skipped": dg.MetadataValue.json(dict(report.skipped)),
         "values": dg.MetadataValue.md(_table(report)),
         "report": dg.MetadataValue.json(report.to_json()),
+        "digests": dg.MetadataValue.json({product: part.digest for product, part in reports.items()}),
     }
 
 

@@ -15,6 +15,7 @@ from mlops_assets.errors import SnapshotMissing
 from mlops_assets.features.engine import FeatureEngine
 from mlops_assets.features.parity import ParityReport, compare, merged
 from mlops_assets.features.replay import replay
+from mlops_assets.features.request import derived_features, row_expressions
 from mlops_assets.features.view import FeatureView
 from mlops_assets.serving.served import ServedProduct
 
@@ -55,7 +56,7 @@ def told_events(served: ServedProduct, log: pl.DataFrame) -> pl.DataFrame:
     known = log.filter(pl.col("outcome").is_not_null()).sort("outcome_order")
     inputs = pl.DataFrame([_input(served, known, name) for name in served.inputs])
     events = inputs.with_columns(known["outcome"].cast(served.schema[served.outcome]).alias(served.outcome))
-    return events.with_columns(**{name: pl.sql_expr(text) for name, text in served.derived.items()})
+    return events.with_columns(row_expressions(derived_features(served.derived)))
 
 
 def _reports(

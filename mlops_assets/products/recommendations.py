@@ -116,8 +116,8 @@ RECOMMENDATIONS = ModelProduct(
     gates=(
         AtMost(metric="brier", ceiling=0.24),
         AtLeast(metric="roc_auc", floor=0.65),
-        NonInferior(metric="ndcg_at_10", margin=0.02),
-        Superior(metric="brier", alpha=0.05),
+        NonInferior(metric="ndcg_at_10", margin=0.06),
+        Superior(metric="brier", minimum_effect=0.01),
     ),
     analysis=LiveAnalysis(
         metric="brier", label="outcome >= 4", margin=0.02, bound=0.25, alpha=0.05, outcomes_per_unit=20, minimum_units=5

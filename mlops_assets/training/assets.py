@@ -21,6 +21,7 @@ from mlops_assets.features.view import FeatureView, RequestFeature, spoken
 from mlops_assets.ledger.canonical import Digest
 from mlops_assets.ledger.entry import Entry, Kind, Ledger
 from mlops_assets.training.backend import TrainedCandidate, TrainingBackend
+from mlops_assets.training.golden import golden_entry, refuse_overlap, with_pinned
 from mlops_assets.training.job import TrainingJob
 from mlops_assets.training.provenance import find_provenance
 from mlops_assets.training.recipe import Recipe, TimeSplit
@@ -36,15 +37,17 @@ def build_training_set_asset(  # noqa: PLR0913 - a training set is made of that 
     label: str,
     entity: str,
     event_time: str,
+    event_key: Sequence[str],
     split: TimeSplit,
     partitions: Mapping[str, TimePartitions] | None = None,
     owners: Sequence[str] = (),
 ) -> dg.AssetsDefinition:
     """Return the asset ``[product, training_set]``: two snapshots, ``train`` and ``golden``, and one digest of both.
 
-    ``label`` is a column of the dataset; ``partitions`` are those of the views that are kept in parts, by name. Raises
-    ``FeatureError`` when a view was computed from another dataset than the one consumed, and ``TrainingFailed`` when
-    nothing can be learned from the rows.
+    ``label`` is a column of the dataset; ``partitions`` are those of the views that are kept in parts, by name. Needs
+    the resources ``snapshots`` and ``ledger``, which gets an entry for each new golden set. Raises ``FeatureError``
+    when a view was computed from another dataset than the one consumed, and ``TrainingFailed`` when nothing can be
+    learned from the rows, or one of the events, by ``event_key``, is in both parts.
     """
     dataset_key = dg.AssetKey([product, "dataset"])
     view_keys = {view: dg.AssetKey(["features", view.name]) for view in views}
@@ -60,7 +63,9 @@ def build_training_set_asset(  # noqa: PLR0913 - a training set is made of that 
         f"the last {spoken(split.golden)}.",
     )
     def training_set(
-        context: dg.AssetExecutionContext, snapshots: dg.ResourceParam[SnapshotStore]
+        context: dg.AssetExecutionContext,
+        snapshots: dg.ResourceParam[SnapshotStore],
+        ledger: dg.ResourceParam[Ledger],
     ) -> dg.MaterializeResult[Any]:
         dataset = consumed(context, dataset_key)
         rows = snapshots.read(dataset.digest)
@@ -82,6 +87,17 @@ def build_training_set_asset(  # noqa: PLR0913 - a training set is made of that 
             label=label,
             entity=entity,
         )
+        entries = ledger.entries(product)
+        parts = with_pinned(product, parts, entries, snapshots, split, event_time)
+        refuse_overlap(product, parts, event_key)
+        golden = snapshots.write(parts.golden).digest
+        run_id = context.run.run_id
+        body = golden_entry(
+            parts, golden, entries, snapshots, event_key=event_key, event_time=event_time, run_id=run_id
+        )
+        if body is not None:
+            ledger.append(product, Kind.GOLDEN_PINNED, body, actor=f"dagster run {run_id}")
+            context.log.info(f"{product}: golden set {golden} is version {body['version']}: {body['why']}")
         inputs = {dataset_key.to_user_string(): dataset.digest}
         inputs |= {view_keys[view].to_user_string(): table.digest for view, table in tables.items()}
         return _training_set_result(parts, snapshots, inputs, label=label, event_time=event_time)

@@ -7,10 +7,11 @@ import dagster as dg
 from pydantic import Field
 
 from mlops_assets.data.snapshot import SnapshotStore
-from mlops_assets.errors import NotReproduced
+from mlops_assets.errors import NotReproduced, TrainingFailed
 from mlops_assets.features.view import FeatureView, RequestFeature
 from mlops_assets.ledger.entry import Kind, Ledger
 from mlops_assets.training.backend import TrainingBackend
+from mlops_assets.training.golden import pinned_golden, with_pinned
 from mlops_assets.training.job import TrainingJob
 from mlops_assets.training.provenance import environment_digest
 from mlops_assets.training.recipe import Recipe, TimeSplit
@@ -52,7 +53,8 @@ def build_reproduce_job(
         registry: dg.ResourceParam[ModelRegistry],
         ledger: dg.ResourceParam[Ledger],
     ) -> None:
-        registration = find_registration(ledger.entries(product), product, config.candidate).body
+        registered_by = find_registration(ledger.entries(product), product, config.candidate)
+        registration = registered_by.body
         candidate = registration["candidate"]
         registered = registry.find(product, candidate)
         if registered is None:
@@ -63,6 +65,8 @@ def build_reproduce_job(
         parts = assemble(
             product, rows, tables, request_features, split=split, event_time=event_time, label=label, entity=entity
         )
+        before = [entry for entry in ledger.entries(product) if entry.sequence < registered_by.sequence]
+        parts = with_pinned(product, parts, before, snapshots, split, event_time)
         train, golden = snapshots.write(parts.train).digest, snapshots.write(parts.golden).digest
         made = training_set_digest(train, golden)
         stages.append(Stage(stage="training_set", recorded=registration["training_set"], found=made))
@@ -94,6 +98,39 @@ def build_reproduce_job(
         make_again()
 
     return reproduce
+
+
+class RenewalConfig(dg.Config):
+    """Who renews the golden set, and why."""
+
+    by: str
+    why: str
+
+
+def build_renew_golden_job(product: str) -> dg.JobDefinition:
+    """Return the job ``<product>_renew_golden``: the next training set cuts a golden set anew, and pins that.
+
+    Raises ``TrainingFailed`` when nobody says who wants it and why, or nothing is pinned.
+    """
+
+    @dg.op(name=f"{product}_unpin", description="Record that the golden set is to be cut anew, by whom and why.")
+    def unpin(context: dg.OpExecutionContext, config: RenewalConfig, ledger: dg.ResourceParam[Ledger]) -> None:
+        if not config.by.strip() or not config.why.strip():
+            raise TrainingFailed(f"{product}: a renewal is recorded with who wants it and why; set by and why")
+        entries = ledger.entries(product)
+        pinned = pinned_golden(entries)
+        if pinned is None:
+            raise TrainingFailed(f"{product}: no golden set is pinned; run {product}_train")
+        body = {"golden": pinned, "by": config.by, "why": config.why}
+        last = entries[-1].sequence
+        entry = ledger.append(product, Kind.GOLDEN_RENEWED, body, actor=config.by, expected=last)
+        context.log.info(f"{pinned} is released in entry {entry.sequence}; {product}_train cuts a new one")
+
+    @dg.job(name=f"{product}_renew_golden", description="Let the next training set cut a new golden set.")
+    def renew_golden() -> None:
+        unpin()
+
+    return renew_golden
 
 
 def _table(stages: Sequence[Stage]) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 from mlops_assets.ledger.canonical import Digest, canonical_json, digest_of
 from mlops_assets.training.resolve import find_path_fault
@@ -11,16 +11,24 @@ from mlops_assets.training.resolve import find_path_fault
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimeSplit:
-    """The last ``golden`` of a dataset, by event time, is the golden set; all that is older is for training."""
+    """The last ``golden`` of a dataset, by event time, is the golden set; all that is older is for training.
+
+    With ``renewal="with_data"`` it is cut anew from each snapshot, with ``"by_hand"`` the first one stays until
+    somebody renews it (``<product>_renew_golden``), and rows newer than it wait.
+    """
 
     golden: timedelta
+    renewal: Literal["with_data", "by_hand"] = "with_data"
 
     def faults(self) -> list[str]:
         """Return what is wrong with the declaration, one sentence each."""
         golden: Any = self.golden
         if not isinstance(golden, timedelta):
             return [f"golden is {golden!r} without unit; write timedelta(days=30) or the like"]
-        return [] if golden > timedelta(0) else [f"golden must be positive, found {golden}"]
+        found = [] if golden > timedelta(0) else [f"golden must be positive, found {golden}"]
+        if self.renewal not in {"with_data", "by_hand"}:
+            found.append(f"renewal is {self.renewal!r}, must be 'with_data' or 'by_hand'")
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

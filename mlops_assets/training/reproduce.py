@@ -36,7 +36,7 @@ class Stage:
 
 
 def find_registration(entries: Sequence[Entry], product: str, candidate: Digest | None) -> Entry:
-    """Return the entry that registered ``candidate``, by default the champion.
+    """Return the entry that first registered ``candidate``, by default the champion: the registry keeps its facts.
 
     Raises ``NotReproduced`` when there is no such entry.
     """
@@ -47,7 +47,7 @@ def find_registration(entries: Sequence[Entry], product: str, candidate: Digest 
     found = [e for e in entries if e.kind is Kind.CANDIDATE_REGISTERED and e.body["candidate"] == wanted]
     if not found:
         raise NotReproduced(f"{product}: {wanted} was never registered; registered: {', '.join(state.registered)}")
-    return found[-1]
+    return found[0]
 
 
 def find_recipe(recipes: Sequence[Recipe], product: str, name: str, facts: Mapping[str, str]) -> Recipe:

@@ -72,8 +72,9 @@ def _wait_for(url, process, log, seconds=120):
             time.sleep(0.2)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium():
+    """A browser of a module's own: while Playwright is open its loop runs in this thread, and no other may."""
     from playwright.sync_api import sync_playwright
 
     path = shutil.which("chromium")

@@ -11,7 +11,7 @@ from mlops_assets.ledger.entry import Kind
 pytestmark = pytest.mark.browser
 PATIENCE = 30_000
 """Milliseconds; the UI fills its pages bit by bit."""
-ENTRIES = {Kind.JUDGED: 2, Kind.RELEASED: 3}
+ENTRIES = {Kind.JUDGED: 4, Kind.RELEASED: 5}
 
 
 @pytest.fixture(scope="session")

@@ -101,9 +101,14 @@ def test_the_assets_of_a_product_hang_together_from_source_to_monitoring(locatio
 
 def test_each_gate_is_a_blocking_check_of_the_evaluation(location):
     declared = {f"{product.name}/evaluation:{gate.name}" for product in PRODUCTS for gate in product.gates}
-    gates = {name: check for name, check in location["checks"].items() if not name.startswith("features/")}
+    gates = {name: check for name, check in location["checks"].items() if "/evaluation:" in name}
     assert set(gates) == declared
     assert all(check["blocking"] and check["description"] for check in gates.values())
+
+
+def test_each_training_set_is_checked_for_what_the_gates_will_ask(location):
+    found = {name for name in location["checks"] if name.endswith(":enough_golden_rows")}
+    assert found == {f"{product.name}/training_set:enough_golden_rows" for product in PRODUCTS}
 
 
 def test_each_feature_view_is_checked_for_parity_and_freshness(location):
@@ -113,7 +118,18 @@ def test_each_feature_view_is_checked_for_parity_and_freshness(location):
 
 
 def test_jobs_have_the_names_people_launch_them_with(location):
-    ways = ("train", "monitor", "release", "rollout", "rollback", "approve", "reproduce", "backtest")
+    ways = (
+        "train",
+        "monitor",
+        "release",
+        "replay",
+        "rollout",
+        "rollback",
+        "approve",
+        "reproduce",
+        "backtest",
+        "simulate_policy",
+    )
     assert set(location["jobs"]) == {f"{name}_{way}" for name in named(PRODUCTS) for way in ways}
     assert all(location["jobs"].values())
 

@@ -76,7 +76,7 @@ FILMS = ModelProduct(
     ),
     split=TimeSplit(golden=timedelta(days=20)),
     metrics=(brier(), roc_auc()),
-    gates=(AtLeast(metric="roc_auc", floor=0.6), Superior(metric="brier")),
+    gates=(AtLeast(metric="roc_auc", floor=0.6), Superior(metric="brier", minimum_effect=0.05)),
     analysis=LiveAnalysis(metric="brier", label="outcome >= 4"),
     performance=LivePerformance(metric=brier(), label="outcome >= 4", tolerance=0.02),
 )

@@ -14,6 +14,7 @@ from mlops_assets.adapters.subprocess_training import SubprocessTraining
 from mlops_assets.data.local import LocalSnapshots
 from mlops_assets.features.assets import build_feature_asset
 from mlops_assets.features.view import Aggregate, FeatureView, RequestFeature
+from mlops_assets.ledger.entry import Kind
 from mlops_assets.ledger.sql import SqlLedger
 from mlops_assets.training.assets import build_candidate_asset, build_training_set_asset
 from mlops_assets.training.directory_registry import DirectoryRegistry
@@ -67,7 +68,7 @@ def dataset_asset(rows):
     return dataset
 
 
-def assets(rows):
+def assets(rows, split=SPLIT):
     return [
         dataset_asset(rows),
         build_feature_asset(VIEW),
@@ -78,7 +79,8 @@ def assets(rows):
             label="liked",
             entity="user",
             event_time="at",
-            split=SPLIT,
+            event_key=("user", "at"),
+            split=split,
         ),
         build_candidate_asset("shop", recipes=RECIPES, features=(*VIEW.feature_names, "price_squared"), label="liked"),
     ]
@@ -94,13 +96,14 @@ def resources(home, **changes):
 
 
 class DyingLedger:
-    """Dies when it is to record something."""
+    """Dies when it is to record a candidate."""
 
     def entries(self, product=None, *, after=0):
         return []
 
-    def append(self, *_, **__):
-        os.kill(os.getpid(), signal.SIGKILL)
+    def append(self, product, kind, *_, **__):
+        if kind is Kind.CANDIDATE_REGISTERED:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":

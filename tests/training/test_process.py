@@ -82,7 +82,7 @@ def test_a_timeout_ends_the_trainer_and_what_it_started(train, rows, tmp_path, u
     assert list(train.workdir.iterdir()) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.services)])
 def test_a_run_that_is_ended_takes_its_training_along(train, rows, tmp_path, until, running, number):
     pids, workdir = tmp_path / "pids", tmp_path / "training"
     program = (

@@ -205,6 +205,7 @@ for method, after in (("log_batch", False), ("create_model_version", False), ("c
 """
 
 
+@pytest.mark.services  # kills many processes, which takes its time
 def test_a_registration_killed_at_every_stage_ends_in_one_version(shared_mlflow, home, product, model):
     directory, digest = model(0.5)
     arguments = [shared_mlflow.tracking_uri, str(home / "models"), product, str(directory), digest]

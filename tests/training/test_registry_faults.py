@@ -71,6 +71,7 @@ def product():
     return f"shop_{uuid.uuid4().hex[:8]}"
 
 
+@pytest.mark.services  # fills a disk, though it needs no server
 @pytest.mark.parametrize("left", [0, 300_000], ids=["from_the_start", "in_the_middle"])
 def test_a_full_disk_registers_nothing_and_the_next_attempt_makes_one_version(
     small_disk, kind, left, product, tmp_path
