@@ -137,26 +137,25 @@ def test_a_clock_that_jumps_back_changes_nothing_that_had_matured():
 
 
 @pytest.mark.parametrize("analysis", [NAIVE, MATURE], ids=["naive", "mature"])
-def test_an_outcome_told_a_second_time_with_another_value_changes_nothing(tmp_path, analysis):
+def test_an_outcome_that_is_corrected_later_changes_nothing(tmp_path, analysis):
     log = FilePredictionLog(tmp_path)
-    writer = log.writer("p")
+    writer, book = log.writer("p"), log.outcomes("p")
     micros = int(START.timestamp() * 1e6)
-    for number in range(30):
-        common = {"id": f"{number:02}", "at": micros + number}
-        asked = {"product": "p", "entity": f"{number}", "score": 0.5, "latency_seconds": 0.01, "version": OLD}
-        write(writer, common | asked | {"kind": "prediction", "inputs": {}, "features": {}})
-        write(writer, {"kind": "mirror", "id": common["id"], "version": NEW, "score": 0.3})
-        write(writer, common | {"kind": "outcome", "at": micros + number + 1, "value": 0.0})
+    asked = [
+        {"trace": f"{number:02}", "at": micros + number, "entity": f"{number}", "score": 0.5, "latency_seconds": 0.01}
+        | {"version": OLD, "arm": "routed", "inputs": {}, "features": {}}
+        for number in range(30)
+    ]
+    ids = writer.append(asked, START)
+    writer.mirror([{"id": id, "version": NEW, "score": 0.3} for id in ids], START)
+    for number, id in enumerate(ids):
+        book.tell(id, 0.0, at=micros + number + 1, inputs={})
     first = look(log, analysis)
-    for number in range(30):
-        write(writer, {"kind": "outcome", "id": f"{number:02}", "at": micros + 100, "value": 1.0})
+    for id in ids:
+        book.correct(id, 1.0, at=micros + 100, why="mistyped")
     assert first.units == 30
     assert look(log, analysis) == first
     assert look(FilePredictionLog(tmp_path), analysis) == first
-
-
-def write(writer, record) -> None:
-    writer.append([record])
 
 
 def test_a_step_is_not_passed_by_what_was_asked_before_it_and_matured_in_it():
