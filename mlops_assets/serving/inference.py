@@ -74,6 +74,7 @@ class InferenceRoutes:
     async def serve(self, exchange: Exchange, receive: Receive, send: Send) -> None:
         """Answer; nothing that a client sends, and no model, makes this raise."""
         name = exchange.runtime.served.name
+        self._metrics.waiting.set(waiting(exchange.scope))
         try:
             act = self._infer if exchange.action == "infer" else self._tell
             reply = await act(exchange, receive)
@@ -86,6 +87,8 @@ class InferenceRoutes:
         except Exception as error:
             _LOG.exception("%s: a request broke", name)
             reply = _reply({"error": f"{type(error).__name__}: {error}"}, 500)
+        finally:
+            self._metrics.waiting.set(max(waiting(exchange.scope) - 1, 0))
         self._metrics.code(name, reply.status).inc()
         length = str(len(reply.body)).encode()
         headers = [(b"content-type", reply.media_type), (b"content-length", length), *reply.headers]

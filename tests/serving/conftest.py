@@ -21,16 +21,17 @@ WARM.set_forkserver_preload(["shop", "lightgbm"])
 class Server:
     """The shop's server as a real process, which tests kill and start again."""
 
-    def __init__(self, root):
+    def __init__(self, root, **options):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.root = root
+        self.options = options
         self.url = f"http://127.0.0.1:{self.port}"
         self.client = httpx.Client(base_url=self.url, timeout=30)
 
     def start(self):
-        self.process = WARM.Process(target=shop.run, args=(self.root, self.port), daemon=True)
+        self.process = WARM.Process(target=shop.run, args=(self.root, self.port, self.options), daemon=True)
         self.process.start()
         deadline = time.monotonic() + 60
         while True:

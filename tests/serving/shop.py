@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import sqlite3
+import sys
 import time
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -99,14 +101,20 @@ def register(root: Path, model, loader: str) -> str:
     return digest
 
 
-def app(root: Path):
+def app(root: Path, **options):
     return build_app(
         [SHOP],
         snapshots=LocalSnapshots(root / "snapshots"),
         registry=DirectoryRegistry(root / "registry"),
         log=FilePredictionLog(root / "log"),
         state_dir=root / "state",
+        **options,
     )
+
+
+def app_of_a_worker():
+    """Return the application of one of several workers, which are told in the environment where they serve."""
+    return app(Path(os.environ["SHOP_ROOT"]))
 
 
 class Here:
@@ -181,6 +189,10 @@ def request(person, at, price=10.0):
     }
 
 
-def run(root: Path, port: int) -> None:
+def run(root: Path, port: int, options: dict) -> None:
     """Serve what is below ``root`` until told to end."""
-    serve(app(root), port=port)
+    serve(app(root, **options), port=port)
+
+
+if __name__ == "__main__":
+    serve("shop:app_of_a_worker", port=int(sys.argv[1]), workers=int(sys.argv[2]))
