@@ -74,7 +74,6 @@ class InferenceRoutes:
     async def serve(self, exchange: Exchange, receive: Receive, send: Send) -> None:
         """Answer; nothing that a client sends, and no model, makes this raise."""
         name = exchange.runtime.served.name
-        self._metrics.waiting.set(waiting(exchange.scope))
         try:
             act = self._infer if exchange.action == "infer" else self._tell
             reply = await act(exchange, receive)
@@ -87,8 +86,6 @@ class InferenceRoutes:
         except Exception as error:
             _LOG.exception("%s: a request broke", name)
             reply = _reply({"error": f"{type(error).__name__}: {error}"}, 500)
-        finally:
-            self._metrics.waiting.set(max(waiting(exchange.scope) - 1, 0))
         self._metrics.code(name, reply.status).inc()
         length = str(len(reply.body)).encode()
         headers = [(b"content-type", reply.media_type), (b"content-length", length), *reply.headers]
@@ -104,7 +101,9 @@ class InferenceRoutes:
     async def _infer(self, exchange: Exchange, receive: Receive) -> Reply:
         runtime, scope = exchange.runtime, exchange.scope
         name = runtime.served.name
-        if waiting(scope) > self._settings.waiting:
+        waited = waiting(scope)
+        self._metrics.waiting.observe(waited)
+        if waited > self._settings.waiting:
             self._metrics.of_product(self._metrics.shed, name).inc()
             raise RequestRefused(f"{name}: more than {self._settings.waiting} requests wait; come again", 429)
         began = arrived(scope)

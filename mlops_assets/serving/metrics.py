@@ -16,6 +16,7 @@ from mlops_assets.serving.freshness import FreshnessCollector
 from mlops_assets.serving.runtime import ProductRuntime
 
 LATENCY_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+WAITING_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 SCORE_BUCKETS = tuple(step / 20 for step in range(1, 21))
 
 
@@ -37,7 +38,9 @@ class Metrics:
         )
         self.refused_events = self._counter("mlops_refused_events", "Events that features do not count.", one)
         self.weight = self._gauge("mlops_traffic_weight_ratio", "Share of traffic.", two, "mostrecent")
-        self.waiting = self._gauge("mlops_waiting_requests", "Requests that wait for a worker.", (), "livesum")
+        self.waiting = self._histogram(
+            "mlops_waiting_requests", "Requests that wait for the worker as one arrives.", (), WAITING_BUCKETS
+        )
         self.latency = self._histogram(
             "mlops_request_duration_seconds", "Time from a request's arrival to its answer.", one, LATENCY_BUCKETS
         )

@@ -1,8 +1,8 @@
 """HTTP/1.1 as uvicorn speaks it, with what a server under attack or overload needs beside it.
 
 A head (request line and headers) that grows too large is refused while it is being read. A request carries when it
-arrived, which is before its turn comes, so that waiting counts towards its deadline and its latency; and who waits with
-it, so that a worker that cannot keep up says so instead of making everybody late.
+arrived, which is before its turn comes, so that waiting counts towards its deadline and its latency; and how many wait
+with it, so that a worker that cannot keep up says so instead of making everybody late.
 """
 
 import time
@@ -35,7 +35,7 @@ class Protocol(HttpToolsProtocol):
         """Note the arrival."""
         self._is_in_head, self._head_bytes = False, 0
         scope: MutableMapping[str, Any] = self.scope  # type: ignore[assignment]
-        scope[_ARRIVED], scope[_WAITING] = time.perf_counter(), self.tasks
+        scope[_ARRIVED], scope[_WAITING] = time.perf_counter(), len(self.tasks) + 1
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -50,5 +50,5 @@ def arrived(scope: MutableMapping[str, Any]) -> float:
 
 
 def waiting(scope: MutableMapping[str, Any]) -> int:
-    """Return how many requests wait for this worker, this one among them."""
-    return len(scope.get(_WAITING, ()))
+    """Return how many requests waited for this worker when this one arrived, itself among them."""
+    return int(scope.get(_WAITING, 1))
