@@ -68,7 +68,8 @@ def test_an_outcome_that_redis_could_not_be_told_is_acknowledged_and_counts_befo
 
 
 def test_what_redis_lost_is_an_error_until_the_server_is_started_again(tmp_path, redis, model):
-    server, _ = live(tmp_path, model, RedisStores(redis.url))
+    stores = RedisStores(redis.url)
+    server, _ = live(tmp_path, model, stores)
     server.tell(server.ask(1, 25_000), 5.0)
     redis.kill()
     for file in (tmp_path / "redis" / "appendonlydir").iterdir():
@@ -76,7 +77,7 @@ def test_what_redis_lost_is_an_error_until_the_server_is_started_again(tmp_path,
     redis.start()
     with pytest.raises(ServiceUnavailable, match="lost the features"):
         server.ask(1, 26_000)
-    assert filled(tmp_path, server.stores, shop.history())["events_added"] == 200
+    assert filled(tmp_path, stores, shop.history())["events_added"] == 200
     server.start()
     server.plan(shop.history())
     server.ask(1, 26_000)

@@ -61,7 +61,8 @@ def odd(tmp_path, monkeypatch):
 @serving
 def test_a_real_model_answers_real_requests_as_in_a_batch(tmp_path):
     shop.register_model(tmp_path, 1)
-    found = judged(tmp_path / "made" / "1")
+    [package] = (tmp_path / "made").iterdir()
+    found = judged(package)
     assert found.verdict is Verdict.PASSED, found.reason
     assert found.evidence["answered"] == 20
 
