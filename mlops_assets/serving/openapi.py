@@ -12,6 +12,26 @@ _VALUES = {
     "BYTES": {"type": "string"},
     "BOOL": {"type": "boolean"},
 }
+_PLAN = {
+    "type": "object",
+    "required": ["weights", "mirrors", "features"],
+    "properties": {
+        "weights": {"type": "object", "additionalProperties": {"type": "integer", "minimum": 0, "maximum": 100}},
+        "mirrors": {"type": "array", "items": {"type": "string"}},
+        "features": {"type": ["string", "null"]},
+        "champion": {"type": ["string", "null"]},
+        "rules": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["input", "values", "version"],
+                "properties": {
+                    "input": {"type": "string"}, "values": {"type": "array"}, "version": {"type": "string"},
+                },
+            },
+        },
+    },
+}  # fmt: skip
 _ERROR = {
     "type": "object", "required": ["error"], "properties": {"error": {"type": "string"}},
 }  # fmt: skip
@@ -43,13 +63,15 @@ def describe(served: Sequence[ServedProduct]) -> dict[str, Any]:
 
 def _paths_of(product: ServedProduct) -> dict[str, Any]:
     model = f"/v2/models/{product.name}"
-    plan = {"type": "object", "required": ["weights", "mirrors", "features"]}
     model_facts = {"type": "object", "required": ["name", "versions", "platform", "inputs", "outputs"]}
     id = {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
     return {
         model: {"get": _get("What the product takes and gives.", model_facts)},
         f"{model}/ready": {"get": _get("Whether it has a plan.", _claims("ready"), also=("503",))},
-        f"{model}/plan": {"get": _get("How traffic is shared.", plan)},
+        f"{model}/plan": {
+            "get": _get("How traffic is shared.", _PLAN),
+            "put": _post("Share traffic so, in all workers at once.", _PLAN, _PLAN, "400 404 408 413 503"),
+        },
         f"{model}/infer": {
             "post": _post("Answer rows.", _request(product), _answer(), "400 403 404 408 413 429 503 504")
         },
