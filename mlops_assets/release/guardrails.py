@@ -5,7 +5,7 @@ The claim is that at every request, given those before, the chance of a breach i
 bet wins with probability alpha at most, however often one looks (``betting.py``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import log
 from typing import Any, Protocol, runtime_checkable
@@ -80,7 +80,7 @@ class LatencyAtMost:
     def watch(self, answers: pl.DataFrame) -> Breach:
         """Bet against "at most a share of 1 - quantile takes longer"."""
         slow = answers["latency_seconds"].fill_null(float("inf")).to_numpy() > self.seconds
-        return _breach(self.name, slow, 1 - self.quantile)
+        return breach_of(self.name, slow, 1 - self.quantile)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,8 +103,8 @@ class RateAtMost:
     def watch(self, answers: pl.DataFrame) -> Breach:
         """Bet against "at most that share is a breach"."""
         if not answers.height:  # before the first answer nobody knows its inputs and features
-            return _breach(self.name, [], self.rate)
-        return _breach(self.name, breached(flat(answers), self.breach), self.rate)
+            return breach_of(self.name, [], self.rate)
+        return breach_of(self.name, breached(flat(answers), self.breach), self.rate)
 
 
 def breached(answers: pl.DataFrame, breach: str) -> npt.NDArray[np.bool_]:
@@ -131,12 +131,13 @@ def flat(answers: pl.DataFrame) -> pl.DataFrame:
     return found
 
 
-def first_breached(breaches: Sequence[Breach], alpha: float) -> Breach | None:
-    """Return the first guardrail that the evidence has broken at ``alpha``, if any."""
-    return next((breach for breach in breaches if breach.log_e >= log(1 / alpha)), None)
+def first_breached(breaches: Sequence[Breach], alphas: Mapping[str, float], alpha: float) -> Breach | None:
+    """Return the first guardrail that the evidence has broken, at its own of ``alphas`` or at ``alpha``, if any."""
+    return next((breach for breach in breaches if breach.log_e >= log(1 / alphas.get(breach.name, alpha))), None)
 
 
-def _breach(name: str, happened: Any, allowed: float) -> Breach:
+def breach_of(name: str, happened: Any, allowed: float) -> Breach:
+    """Return the bet against "at most a share of ``allowed`` is a breach", given which of the requests were one."""
     values = np.asarray(happened, dtype=np.bool_)
     best = float(log_capital_rate_above(values, allowed).max()) if len(values) else 0.0
     return Breach(

@@ -8,14 +8,15 @@ clipped to ±``bound``. Bets run over the units in the order they became complet
 * safety: against "it is worse by ``margin`` or more" (mean gain ≤ −margin), or, where it must be ``better``, against
   "it is no better" (mean gain ≤ 0); won, the verdict is ``PASSED``;
 * in each of ``segments``: against "it loses less than ``margin`` here"; won, the verdict is ``FAILED``;
-* for each of ``guardrails``: against "it holds"; won, the verdict is ``FAILED``.
+* for each of ``guardrails``: against "it holds"; won, the verdict is ``FAILED``;
+* against "it fails to answer at most a share of ``failures``"; won, the verdict is ``FAILED`` (``failing.py``).
 
 The bets that fail a candidate share ``alpha`` evenly, so that a good one is stopped at rate ``alpha`` at most by all of
-them together; safety is wrong at rate ``alpha`` at most; both however often one looks (``betting.py``). Harm that was
-proved stays proved, so the answer does not hang on when one looked; safety must hold now. The claims are about the mean
-of clipped gains of entities that give outcomes: a narrow ``bound`` hides rare disasters. Where traffic is not shared as
-planned (``sample_ratio.py``), nothing passes. After ``give_up_after`` without a verdict the rollout ends: doubt does
-not promote, and does not stay for ever.
+them together (the last one, on failures, adds a thousandth of its own); safety is wrong at rate ``alpha`` at most; both
+however often one looks (``betting.py``). Harm that was proved stays proved, so the answer does not hang on when one
+looked; safety must hold now. The claims are about the mean of clipped gains of entities that give outcomes: a narrow
+``bound`` hides rare disasters. Where traffic is not shared as planned (``sample_ratio.py``), nothing passes. After
+``give_up_after`` without a verdict the rollout ends: doubt does not promote, and does not stay for ever.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,7 @@ from mlops_assets.gates.gate import Verdict
 from mlops_assets.ledger.canonical import Digest, digest_of
 from mlops_assets.release.betting import Floats, confidence_sequence, log_capital_above, log_capital_below
 from mlops_assets.release.comparing import first_line, watch_all
+from mlops_assets.release.failing import FAILURE_ALPHA, FAILURES, as_drawn, drawn, failures, with_failures
 from mlops_assets.release.guardrails import Breach, Guardrail, expression_faults, first_breached, flat
 from mlops_assets.release.latency import LatencySequence, latency_sequences
 from mlops_assets.release.live_units import LOSSES, matured, paired_gains, units_of
@@ -74,6 +76,7 @@ class LiveAnalysis:
     silent_outcome: float | None = None
     give_up_after: timedelta | None = None
     guardrails: tuple[Guardrail, ...] = ()
+    failures: float = 0.01
     segments: tuple[str, ...] = ()
     settle: timedelta = timedelta(seconds=30)
     latency_quantiles: tuple[float, ...] = (0.5, 0.99)
@@ -93,13 +96,15 @@ class LiveAnalysis:
             found.append(f"margin must lie between 0 and bound, found margin={self.margin}, bound={self.bound}")
         if not 0 < self.alpha <= 0.5:
             found.append(f"alpha must lie between 0 and 0.5, found {self.alpha}")
+        if not 0 < self.failures < 1:
+            found.append(f"failures must lie between 0 and 1, found {self.failures}")
         if self.outcomes_per_unit < 1 or self.minimum_units < 1:
             found.append("outcomes_per_unit and minimum_units must be at least 1")
         return found + self._faults_of_parts()
 
     def _faults_of_parts(self) -> list[str]:
         found = [fault for guardrail in self.guardrails for fault in guardrail.faults()]
-        names = [guardrail.name for guardrail in self.guardrails]
+        names = [FAILURES, *(guardrail.name for guardrail in self.guardrails)]
         found += [
             f"the guardrail {name!r} is declared twice" for name in sorted({n for n in names if names.count(n) > 1})
         ]
@@ -133,21 +138,21 @@ class LiveAnalysis:
         ``shares`` say since when the candidate has had which share of traffic.
         """
         now = now or datetime.now(UTC)
-        answers = evidence.predictions(product).filter(pl.col("at") >= since)
+        answers = drawn(evidence.predictions(product).filter(pl.col("at") >= since))
         ripe = matured(answers, after=self.matured_after, silent_outcome=self.silent_outcome, now=now)
         both = {"candidate": candidate, "champion": champion}
-        mirrors = evidence.mirrors(product)
+        mirrors = with_failures(evidence.mirrors(product), answers, candidate)
         gains = paired_gains(ripe, mirrors, metric=self.metric, label=self.label, **both)
         units = units_of(gains, self.outcomes_per_unit)
         breaches, unreadable = watch_all(self.guardrails, answers, mirrors, **both)
         found = self.judge(
             units["gain"].to_numpy(),
-            exposed=answers.filter(pl.col("version") == candidate).height,
+            exposed=as_drawn(answers).filter(pl.col("version") == candidate).height,
             fresh=units.filter(pl.col("complete_at") >= step_began).height,
-            breaches=breaches,
+            breaches=[failures(answers, candidate, self.failures), *breaches],
             segments=self._segments(answers, gains, unreadable),
             unreadable=unreadable,
-            ratio=sample_ratio(answers, shares, settle=self.settle, **both) if shares else None,
+            ratio=sample_ratio(as_drawn(answers), shares, settle=self.settle, **both) if shares else None,
             latency=latency_sequences(answers, self.latency_quantiles, self.alpha, **both),
         )
         return self._in_time(found, since, now)
@@ -255,7 +260,7 @@ class LiveAnalysis:
         needed = np.log(1 / self.harm_alpha)
         if harm >= needed:
             return f"worse on {self.metric}"
-        if breach := first_breached(breaches, self.harm_alpha):
+        if breach := first_breached(breaches, {FAILURES: FAILURE_ALPHA}, self.harm_alpha):
             return f"{breach.name}: {breach.breaches} of {breach.requests} requests, allowed {breach.allowed:.3g}"
         lost = next((segment for segment in segments if segment.log_e >= needed), None)
         return f"worse on {self.metric} by {self.margin} where {lost.where}" if lost else None

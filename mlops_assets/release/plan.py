@@ -6,6 +6,9 @@ from typing import Any
 
 from mlops_assets.ledger.canonical import Digest
 
+ROUTED, RULE, ASKED = "routed", "rule", "asked"
+"""Why a version answered: the weights drew it, a rule sent the request to it, or the client asked for it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:

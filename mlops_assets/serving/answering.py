@@ -13,7 +13,7 @@ import polars as pl
 from mlops_assets.errors import EvaluationError, FeatureError, RequestRefused
 from mlops_assets.features.request import RequestFeatures
 from mlops_assets.ledger.canonical import Digest
-from mlops_assets.serving.prediction import ASKED
+from mlops_assets.release.plan import ASKED
 from mlops_assets.serving.ready import Live
 from mlops_assets.serving.routing import route
 from mlops_assets.serving.served import ServedProduct

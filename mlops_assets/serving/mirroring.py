@@ -15,7 +15,7 @@ from typing import Any
 
 import polars as pl
 
-from mlops_assets.errors import MlopsError
+from mlops_assets.errors import RequestRefused
 from mlops_assets.ledger.canonical import Digest
 from mlops_assets.serving.log import LogWriter
 from mlops_assets.serving.ready import Live
@@ -68,28 +68,26 @@ class Mirroring:
                 records = [record for one in answers async for record in self._mirror(live, one)]
                 if records:
                     await loop.run_in_executor(self._thread, self._writer.mirror, records, self._now())
-            except Exception:  # a mirrored model may fail in any way, and nobody asked it
-                _LOG.exception("a mirror failed")
+            except RequestRefused as refused:  # the disk is full; answers say so too
+                _LOG.error("mirrors are not logged: %s", refused)
 
     async def _mirror(self, live: Live, mirrored: Mirrored) -> Any:
         id, answered_by, row = mirrored
         for digest in live.plan.mirrors:
             if digest == answered_by or digest not in live.versions:
                 continue
-            score = await self._score(live.versions[digest], row)
-            if score is not None:
-                yield {"id": id, "version": digest, "score": score}
+            yield {"id": id, "version": digest, "score": await self._score(live.versions[digest], row)}
 
     async def _score(self, version: Version, row: Mapping[str, Any]) -> float | None:
-        """Return the score, ``None`` when there is none."""
+        """Return the score, ``None`` when the version fails to give one: that is logged as well."""
         try:
             if version.apart is not None:
                 read = {name: row[name] for name in version.features}
                 score = await version.apart.score(read, MIRROR_SECONDS)
             else:
                 score = await asyncio.get_running_loop().run_in_executor(self._thread, self._score_here, version, row)
-        except MlopsError as error:
-            _LOG.warning("a mirror failed: %s", error)
+        except Exception as error:  # a mirrored model may fail in any way, and nobody asked it
+            _LOG.warning("a mirror failed: %s: %s", type(error).__name__, error)
             return None
         return score if math.isfinite(score) else None
 

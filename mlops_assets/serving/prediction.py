@@ -12,14 +12,13 @@ A prediction is one JSON object on a line (``segments.py``), in these words:
 ``latency_seconds``     how long it took
 ``odd``                 values that JSON cannot say (NaN, infinities), as text, by ``features.<name>``
 
-A mirror is ``id``, ``version``, ``score``; an outcome is in ``outcomes.py``.
+A mirror is ``id``, ``version``, ``score`` (null where the version failed to give one). An outcome is in
+``outcomes.py``.
 """
 
 from typing import Protocol
 
 import polars as pl
-
-ROUTED, RULE, ASKED = "routed", "rule", "asked"
 
 
 class PredictionLog(Protocol):
@@ -36,4 +35,4 @@ class PredictionLog(Protocol):
         """
 
     def mirrors(self, product: str) -> pl.DataFrame:
-        """Return ``id``, ``version``, ``score``: what other versions would have answered."""
+        """Return ``id``, ``version``, ``score``: what other versions would have answered; null where they failed."""

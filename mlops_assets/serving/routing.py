@@ -12,8 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlops_assets.ledger.canonical import Digest
-from mlops_assets.release.plan import TrafficPlan
-from mlops_assets.serving.prediction import ROUTED, RULE
+from mlops_assets.release.plan import ROUTED, RULE, TrafficPlan
 
 
 def version_for(entity: str, plan: TrafficPlan, *, salt: str = "") -> Digest:

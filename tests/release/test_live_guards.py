@@ -9,6 +9,7 @@ import pytest
 
 from mlops_assets.gates.gate import Verdict
 from mlops_assets.ledger.canonical import canonical_json
+from mlops_assets.release.failing import FAILURE_ALPHA, failures
 from mlops_assets.release.guardrails import LatencyAtMost, RateAtMost
 from mlops_assets.release.live import LiveAnalysis
 from mlops_assets.release.sample_ratio import sample_ratio, shares_of
@@ -296,3 +297,52 @@ def test_outcomes_that_come_sooner_when_they_are_bad_mislead_unless_they_must_ma
                 alarms += 1
                 break
     assert bool(alarms / streams <= 0.05 + 4 * np.sqrt(0.05 * 0.95 / streams)) is keeps
+
+
+def with_arms(log, *, failed=(), asked=()):
+    """Say of a log that the candidate ``failed`` to answer some requests, and that clients ``asked`` for others."""
+    numbers = pl.int_range(pl.len())
+    log.rows = log.rows.with_columns(
+        arm=pl.when(numbers.is_in(list(asked))).then(pl.lit("asked")).otherwise(pl.lit("routed")),
+        failed_version=pl.when(numbers.is_in(list(failed))).then(pl.lit(NEW)),
+        version=pl.when(numbers.is_in(list(failed))).then(pl.lit(OLD)).otherwise("version"),
+    )
+    ids = [f"{n:06}" for n in failed]
+    log.mirrored = log.mirrored.filter(~pl.col("id").is_in(ids))  # the candidate was not asked a second time
+    return log
+
+
+def test_a_candidate_that_fails_to_answer_is_stopped_before_any_outcome():
+    log = with_arms(log_of(told=np.full(200, -1.0)), failed=range(1, 20, 2))
+    found = analyse(log)
+    assert found.verdict is Verdict.FAILED
+    assert "failures: 10 of 100 requests, allowed 0.01" in found.reason
+    assert found.exposed_requests == 100
+    again = ANALYSIS.replay(found.to_json())
+    assert (again.verdict, again.reason) == (found.verdict, found.reason)
+
+
+def test_one_failure_stops_nobody_and_counts_as_the_greatest_loss():
+    found = analyse(with_arms(log_of(), failed=[1]))
+    assert found.verdict is not Verdict.FAILED
+    assert found.gains[1] == -1.0  # in units of the bound
+    assert [breach.breaches for breach in found.breaches] == [1]
+
+
+def test_a_candidate_that_fails_as_seldom_as_allowed_is_stopped_at_most_at_a_thousandth():
+    rng = np.random.default_rng(7)
+    stopped = 0
+    for _ in range(2000):
+        own = pl.DataFrame({"failed_version": [NEW if x else None for x in rng.random(300) < 0.01]})
+        answers = own.with_columns(version=pl.lit(NEW))
+        stopped += failures(answers, NEW, 0.01).log_e >= np.log(1 / FAILURE_ALPHA)
+    assert stopped <= 6  # 2 expected at most; more than 6 have a chance of 0.5 %
+
+
+def test_requests_that_asked_for_a_version_say_nothing_of_it():
+    plain, asked = analyse(log_of(100)), with_arms(log_of(100), asked=range(50, 100))
+    assert plain.units == 100
+    assert analyse(asked).units == 50
+    ratio = sample_ratio(asked.rows, [(START, 0.5)], candidate=NEW, champion=OLD, settle=timedelta(0))
+    assert ratio.entities == 100
+    assert analyse(asked, shares=[(START, 0.5)], analysis=replace(ANALYSIS, settle=timedelta(0))).ratio.entities == 50

@@ -86,15 +86,15 @@ def test_a_batch_with_one_bad_row_loses_only_that_row_to_the_champion(here, mode
     assert [one.version for one in scored] == [candidate, good, candidate]
 
 
-def test_what_it_was_asked_as_a_mirror_is_logged_and_its_crash_is_not(here, models, tmp_path):
+def test_what_it_was_asked_as_a_mirror_is_logged_and_so_is_its_crash(here, models, tmp_path):
     _, good, candidate = models
     here.apply(plan(good, candidate, rules=(), mirrors=(candidate,)))
     ids = [here.answer([{"person": 1, "at": AT, "price": price}])[0].id for price in (GOOD, CRASHES)]
     deadline = time.monotonic() + 30
-    while (mirrors := FilePredictionLog(tmp_path / "log").mirrors("shop")).is_empty():
+    while (mirrors := FilePredictionLog(tmp_path / "log").mirrors("shop")).height < 2:
         assert time.monotonic() < deadline
         here.rest()
-    assert mirrors.rows() == [(ids[0], candidate, 0.25)]
+    assert mirrors.rows() == [(ids[0], candidate, 0.25), (ids[1], candidate, None)]
 
 
 def test_a_version_that_cannot_start_is_not_switched_to(here, models):
